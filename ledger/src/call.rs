@@ -1,0 +1,195 @@
+//! What a statement says about one BigQuery call: the intent before it leaves, the outcome after it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// `call.intent`: everything that decides what BigQuery is asked to do. Texts are blobs of the same statement: `sql` (the
+/// query's text, decoded) and `request` (the body, verbatim after any content encoding).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// The method's name in the API's discovery document (`jobs.query`), or [`UNKNOWN_METHOD`].
+    pub method: String,
+    /// The request line, without secrets.
+    pub http: HttpTarget,
+    /// The project in the path: the one that pays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The job that the caller named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobReference>,
+    /// What the SQL is, in BigQuery's words (`SELECT`, `DELETE`, `SCRIPT`), as our scanner reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement_kind: Option<String>,
+    /// Tables that the request names: in its path, its configuration, or its SQL as our scanner reads it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableUse>,
+    /// More tables were named than an entry holds ([`MAX_TABLES`]); the SQL blob has them all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tables_truncated: bool,
+    /// The caller asks what it would do, not to do it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Set when the sidecar refuses the call: the category. Such a call is never forwarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// The name of a call that looks like BigQuery and is not in the method table.
+pub const UNKNOWN_METHOD: &str = "unknown";
+
+/// How many tables an intent or outcome lists.
+pub const MAX_TABLES: usize = 128;
+
+/// The request line of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpTarget {
+    /// `GET`, `POST`, ...
+    pub verb: String,
+    /// The host, which SNI and Host agree on.
+    pub host: String,
+    /// Path and query, cut at [`MAX_PATH`] bytes; values of secret parameters are replaced by `REDACTED`.
+    pub path: String,
+}
+
+/// Greatest length of a recorded path and query, in bytes.
+pub const MAX_PATH: usize = 8 * 1024;
+
+/// BigQuery's `jobReference`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobReference {
+    /// The project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The id; unique within project and location.
+    pub id: String,
+    /// The location.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// A table and what is done with it. Absent parts were not said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableUse {
+    /// The project; the call's own when it was not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The data set; absent for an unqualified name without a default data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// The table, view or wildcard (`events_*`).
+    pub table: String,
+    /// Read or written.
+    pub access: Access,
+}
+
+/// What is done with a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Its rows or metadata are read.
+    Read,
+    /// It is created, changed or deleted.
+    Write,
+}
+
+/// `call.outcome`: how a call ended. The blob `error` has BigQuery's error message, when there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// `seq` of the intent, in the same session.
+    pub call: u64,
+    /// How it ended.
+    pub result: CallResult,
+    /// True when the request left for BigQuery.
+    pub forwarded: bool,
+    /// The HTTP status that the agent was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// BigQuery's error reason (`notFound`), or our category when the call was refused or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What BigQuery's answer said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
+    /// The answer's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<BodyDigest>,
+    /// From the arrival of the request's head to the end of the answer, in microseconds.
+    pub duration_micros: u64,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallResult {
+    /// BigQuery answered, and the whole answer went to the agent. The status says what it answered.
+    Answered,
+    /// The sidecar refused it; nothing left.
+    Refused,
+    /// BigQuery could not be reached, or its answer broke off.
+    Failed,
+    /// The agent went away, or the sidecar was stopped, before the end of the answer.
+    Aborted,
+}
+
+/// What BigQuery itself reported in its answer; it wins over what we read from the SQL.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reported {
+    /// `jobReference`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobReference>,
+    /// `statementType`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement_kind: Option<String>,
+    /// `referencedTables` (read) and the destination or DDL target (written); at most [`MAX_TABLES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableUse>,
+    /// State of the job: `PENDING`, `RUNNING`, `DONE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Rows in this answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Rows of the whole result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_rows: Option<u64>,
+    /// `numDmlAffectedRows`, or rows that an insertAll or a load put in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affected_rows: Option<u64>,
+    /// `totalBytesProcessed`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_processed: Option<u64>,
+    /// Names of the result's columns, at most 128.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// The answer was longer than the sidecar reads; what is here may be incomplete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// A body that went by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BodyDigest {
+    /// Bytes on the wire, as encoded.
+    pub wire_bytes: u64,
+    /// SHA-256 of the body after any content encoding. Absent when the encoding is not known here, or the data did not fit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+impl std::fmt::Display for TableUse {
+    /// `project.dataset.table`, without the parts that were not said.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in [&self.project, &self.dataset].into_iter().flatten() {
+            write!(f, "{part}.")?;
+        }
+        f.write_str(&self.table)
+    }
+}

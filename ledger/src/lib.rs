@@ -1,0 +1,30 @@
+//! The formats of the record: entries, Merkle tree, checkpoints, receipts, proofs, and the one verifier.
+//!
+//! Everything here is pure: bytes in, bytes or a typed error out. `docs/format.md` is the same text for people who
+//! write another implementation.
+//!
+//! | module | says |
+//! |---|---|
+//! | [`digest`] | SHA-256 values and how they are written in JSON |
+//! | [`statement`] | what a speaker says: the part of an entry that is kept verbatim |
+//! | [`call`] | what a statement says about a BigQuery call: intent and outcome |
+//! | [`entry`] | a leaf: the recorder's envelope around a statement |
+//! | [`blob`] | texts and bodies that a leaf only names, by a salted digest |
+//! | [`batch`] | how statements and blobs travel to the recorder together |
+//! | [`tree`], [`tile`], [`proof`] | RFC 6962 hashing in the tlog-tiles layout |
+//! | [`note`], [`checkpoint`], [`receipt`] | signed notes and the two texts that the log signs |
+//! | [`verify`] | the one verifier of a whole log |
+
+pub mod batch;
+pub mod blob;
+pub mod call;
+pub mod checkpoint;
+pub mod digest;
+pub mod entry;
+pub mod note;
+pub mod proof;
+pub mod receipt;
+pub mod statement;
+pub mod tile;
+pub mod tree;
+pub mod verify;

@@ -1,0 +1,429 @@
+//! Statements: what a speaker (a sidecar, the operator, the recorder itself) says, as JSON whose bytes are kept verbatim.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::blob::BlobRef;
+use crate::call::{Intent, Outcome};
+use crate::digest::Digest;
+
+/// The version that this code writes in `v`. A reader refuses a greater one.
+pub const VERSION: u32 = 1;
+
+/// Greatest length of a statement, in bytes. With the recorder's envelope it stays within [`crate::entry::MAX_ENTRY`];
+/// a longer one is refused by the recorder (`statement_too_large`), so speakers bound their lists.
+pub const MAX_STATEMENT: usize = 60 * 1024;
+
+/// Kinds that this version writes. The list may grow; readers keep and ignore kinds that they don't know.
+pub mod kind {
+    /// First statement of a session.
+    pub const SESSION_START: &str = "session.start";
+    /// The session is alive; says what could not be recorded since the last one.
+    pub const SESSION_HEARTBEAT: &str = "session.heartbeat";
+    /// Last statement of a session that ended in order.
+    pub const SESSION_END: &str = "session.end";
+    /// The recorder heard nothing for too long and closed the session.
+    pub const SESSION_LOST: &str = "session.lost";
+    /// A call that is about to leave, or is refused.
+    pub const CALL_INTENT: &str = "call.intent";
+    /// Bulk data that went by since the intent.
+    pub const CALL_PROGRESS: &str = "call.progress";
+    /// How a call ended.
+    pub const CALL_OUTCOME: &str = "call.outcome";
+    /// The recorder started, with what it found.
+    pub const LOG_START: &str = "log.start";
+    /// The recorder stopped in order.
+    pub const LOG_STOP: &str = "log.stop";
+    /// Statements of a session are missing.
+    pub const LOG_HOLE: &str = "log.hole";
+}
+
+/// One statement, whole. Unknown fields are ignored here and kept in the verbatim bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statement {
+    /// Version of the format: [`VERSION`].
+    pub v: u32,
+    /// What it says: one of [`kind`], or a later version's.
+    pub kind: String,
+    /// The speaker's clock (UTC). The recorder's own is in the envelope.
+    pub time: Timestamp,
+    /// The `BigQueryConnection` in force; absent in what the recorder says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+    /// One run of one process: one hash chain. A UUID, version 7.
+    pub session: Uuid,
+    /// Place in the session, from 0, without holes.
+    pub seq: u64,
+    /// SHA-256 of the bytes submitted for `seq - 1`; null for `seq` 0.
+    pub prev: Option<Digest>,
+    /// What the speaker saw itself.
+    #[serde(default, skip_serializing_if = "Observed::is_empty")]
+    pub observed: Observed,
+    /// What the agent said: worth nothing as evidence of who it was.
+    #[serde(default, skip_serializing_if = "Claimed::is_empty")]
+    pub claimed: Claimed,
+    /// Every blob that this statement names, by its role: `sql`, `request`, `error`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub blobs: BTreeMap<String, BlobRef>,
+    /// The kind's own part.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// The `BigQueryConnection` that a session serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID; empty outside a cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// `metadata.generation` of the spec in force; 0 outside a cluster.
+    #[serde(default)]
+    pub generation: u64,
+    /// SHA-256 of the spec in force; absent outside a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_digest: Option<Digest>,
+}
+
+/// What the sidecar saw itself (neither proved by a token nor said by the agent).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// The Google principal whose credential the call carried, where the sidecar supplied it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// How the connection reached the sidecar: `connect`, `redirect` or `alias`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interception: Option<String>,
+    /// What the call's credential was: `none` or `passthrough` (the agent's own bearer, forwarded as it came; the Google
+    /// identity behind it may be shared).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+}
+
+impl Observed {
+    fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+}
+
+/// What the agent said of itself. Each text is cut at [`MAX_CLAIM`] bytes by the sidecar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claimed {
+    /// The `User-Agent` header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// The `x-goog-api-client` header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_client: Option<String>,
+    /// The job's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Greatest length of one claimed text, in bytes; the rest is cut off.
+pub const MAX_CLAIM: usize = 256;
+
+impl Claimed {
+    fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+}
+
+/// The kind's own part: exactly one of these, under its own name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Body {
+    /// `session.start`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<SessionStart>,
+    /// `session.heartbeat`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Heartbeat>,
+    /// `session.end`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<SessionEnd>,
+    /// `session.lost`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<SessionLost>,
+    /// `call.intent`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// `call.outcome`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// `log.start`, `log.stop`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogEvent>,
+    /// `log.hole`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hole: Option<Hole>,
+}
+
+impl Body {
+    /// The kind that this part belongs to; `None` when it has none or several.
+    #[must_use]
+    pub fn kind(&self) -> Option<&'static str> {
+        let present = [
+            self.start.is_some().then_some(kind::SESSION_START),
+            self.heartbeat.is_some().then_some(kind::SESSION_HEARTBEAT),
+            self.end.is_some().then_some(kind::SESSION_END),
+            self.lost.is_some().then_some(kind::SESSION_LOST),
+            self.intent.is_some().then_some(kind::CALL_INTENT),
+            self.outcome.is_some().then_some(kind::CALL_OUTCOME),
+            self.log.as_ref().map(|log| if log.stopping { kind::LOG_STOP } else { kind::LOG_START }),
+            self.hole.is_some().then_some(kind::LOG_HOLE),
+        ];
+        let mut kinds = present.into_iter().flatten();
+        kinds.next().filter(|_| kinds.next().is_none())
+    }
+}
+
+/// `session.start`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionStart {
+    /// Version of the speaker's program.
+    pub version: String,
+    /// SHA-256 of the configuration in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<Digest>,
+    /// The kernel's boot id, which tells two starts on one machine from a reboot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+    /// The recorder closes the session when it hears nothing for three of these, in seconds.
+    pub heartbeat_seconds: u64,
+}
+
+/// `session.heartbeat`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heartbeat {
+    /// Calls forwarded and refused since the session's start.
+    pub calls: u64,
+    /// Calls refused since the session's start for which there was no room to record an intent.
+    pub refused_unrecorded: u64,
+}
+
+/// `session.end`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionEnd {
+    /// Why: `shutdown`.
+    pub reason: String,
+    /// Calls forwarded and refused since the session's start.
+    pub calls: u64,
+    /// Calls refused since the session's start for which there was no room to record an intent.
+    pub refused_unrecorded: u64,
+}
+
+/// `session.lost`, said by the recorder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionLost {
+    /// The session that fell silent.
+    pub session: Uuid,
+    /// The last `seq` heard.
+    pub last_seq: u64,
+    /// `seq` of each intent without an outcome, ascending; at most [`MAX_OPEN_NAMED`].
+    pub open_intents: Vec<u64>,
+    /// How many intents were open.
+    pub open: u64,
+}
+
+/// How many open intents `session.lost` names; `open` counts them all.
+pub const MAX_OPEN_NAMED: usize = 1024;
+
+/// `log.start`, `log.stop`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogEvent {
+    /// True in `log.stop`.
+    pub stopping: bool,
+    /// Version of the recorder.
+    pub version: String,
+    /// Size of the log before this entry.
+    pub size: u64,
+    /// True when the last run did not end in order.
+    #[serde(default)]
+    pub recovered: bool,
+    /// Bytes of an unacknowledged, torn record that recovery cut off.
+    #[serde(default)]
+    pub torn_bytes: u64,
+}
+
+/// `log.hole`, said by the recorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hole {
+    /// The session that has the hole.
+    pub session: Uuid,
+    /// First `seq` missing.
+    pub from: u64,
+    /// Last `seq` missing.
+    pub to: u64,
+}
+
+/// The fields that decide whether and where a statement is recorded: what the recorder reads on the way in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Head {
+    /// See [`Statement::v`].
+    pub v: u32,
+    /// See [`Statement::kind`].
+    pub kind: String,
+    /// See [`Statement::time`].
+    pub time: Timestamp,
+    /// See [`Statement::session`].
+    pub session: Uuid,
+    /// See [`Statement::seq`].
+    pub seq: u64,
+    /// See [`Statement::prev`].
+    pub prev: Option<Digest>,
+    /// See [`Statement::blobs`].
+    #[serde(default)]
+    pub blobs: BTreeMap<String, BlobRef>,
+}
+
+/// The bytes are not a statement of this version.
+#[derive(Debug, thiserror::Error)]
+pub enum BadStatement {
+    /// Longer than [`MAX_STATEMENT`].
+    #[error("a statement has at most {MAX_STATEMENT} bytes; this one has {0}")]
+    TooLarge(usize),
+    /// Something around the JSON object.
+    #[error("a statement is one JSON object without white space around it")]
+    NotAnObject,
+    /// Not JSON, or a field is missing or of another type.
+    #[error("not a statement: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a newer version.
+    #[error("statement version {0} is not known here; this program knows up to {VERSION}: update it")]
+    Version(u32),
+    /// `seq` 0 has no `prev`, every other has one.
+    #[error("statement {0} of its session must {1}have a `prev`")]
+    Chain(u64, &'static str),
+}
+
+impl Head {
+    /// Reads the head of a statement's bytes.
+    ///
+    /// # Errors
+    /// [`BadStatement`], when the recorder must not take it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadStatement> {
+        check_frame(bytes)?;
+        let head: Self = serde_json::from_slice(bytes)?;
+        check_version(head.v)?;
+        match (head.seq, head.prev) {
+            (0, Some(_)) => Err(BadStatement::Chain(0, "not ")),
+            (seq @ 1.., None) => Err(BadStatement::Chain(seq, "")),
+            _ => Ok(head),
+        }
+    }
+}
+
+impl Statement {
+    /// Reads a whole statement.
+    ///
+    /// # Errors
+    /// [`BadStatement`]
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadStatement> {
+        check_frame(bytes)?;
+        let statement: Self = serde_json::from_slice(bytes)?;
+        check_version(statement.v)?;
+        Ok(statement)
+    }
+
+    /// The bytes to submit. They are what `prev` of the next statement hashes, so serialise once and keep them.
+    ///
+    /// # Errors
+    /// [`BadStatement::TooLarge`]
+    pub fn to_bytes(&self) -> Result<Vec<u8>, BadStatement> {
+        let bytes = serde_json::to_vec(self)?;
+        check_frame(&bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn check_frame(bytes: &[u8]) -> Result<(), BadStatement> {
+    if bytes.len() > MAX_STATEMENT {
+        return Err(BadStatement::TooLarge(bytes.len()));
+    }
+    if bytes.first() != Some(&b'{') || bytes.last() != Some(&b'}') {
+        return Err(BadStatement::NotAnObject);
+    }
+    Ok(())
+}
+
+fn check_version(v: u32) -> Result<(), BadStatement> {
+    if v == 0 || v > VERSION { Err(BadStatement::Version(v)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Statement {
+        Statement {
+            v: VERSION,
+            kind: kind::SESSION_START.into(),
+            time: "2026-11-22T10:00:00.5Z".parse().expect("a time"),
+            connection: Some(Connection {
+                namespace: "agents".into(),
+                name: "billing".into(),
+                uid: String::new(),
+                generation: 0,
+                spec_digest: None,
+            }),
+            session: Uuid::from_u128(7),
+            seq: 0,
+            prev: None,
+            observed: Observed::default(),
+            claimed: Claimed::default(),
+            blobs: BTreeMap::new(),
+            body: Body {
+                start: Some(SessionStart { version: "0.1.0".into(), heartbeat_seconds: 10, ..Default::default() }),
+                ..Default::default()
+            },
+        }
+    }
+
+    #[test]
+    fn written_and_read_back() {
+        let statement = sample();
+        let bytes = statement.to_bytes().expect("small");
+        assert_eq!(Statement::parse(&bytes).expect("ours"), statement);
+        assert_eq!(Head::parse(&bytes).expect("ours").session, statement.session);
+        assert_eq!(statement.body.kind(), Some(statement.kind.as_str()));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_duplicates_are_not() {
+        let text = String::from_utf8(sample().to_bytes().expect("small")).expect("UTF-8");
+        let more = text.replacen('{', r#"{"later":{"deep":[1]},"#, 1);
+        assert_eq!(Statement::parse(more.as_bytes()).expect("unknown fields are fine"), sample());
+        let twice = text.replacen('{', r#"{"seq":1,"#, 1);
+        assert!(matches!(Head::parse(twice.as_bytes()), Err(BadStatement::Malformed(_))), "two seq, two readings");
+    }
+
+    #[test]
+    fn what_the_recorder_must_not_take() {
+        let text = String::from_utf8(sample().to_bytes().expect("small")).expect("UTF-8");
+        let refused = |text: String| Head::parse(text.as_bytes()).expect_err("must be refused").to_string();
+        assert!(refused(format!(" {text}")).contains("white space"));
+        assert!(refused(text.replace("\"v\":1", "\"v\":2")).contains("update"));
+        assert!(refused(text.replace("\"v\":1", "\"v\":0")).contains("version 0"));
+        assert!(refused(text.replace("\"seq\":0", "\"seq\":3")).contains("must have a `prev`"));
+        assert!(refused(text.replace("\"seq\":0", "\"seq\":-1")).contains("not a statement"));
+        assert!(refused(format!("{{{}}}", " ".repeat(MAX_STATEMENT))).contains("at most"));
+    }
+}

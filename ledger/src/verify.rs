@@ -1,0 +1,1 @@
+//! The one verifier of a whole log.

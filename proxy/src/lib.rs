@@ -1,0 +1,1 @@
+//! The sidecar: intercepts, records and forwards a pod's BigQuery calls.

@@ -1,0 +1,1 @@
+//! The append-only service: takes entries, keeps the log, answers searches.
