@@ -72,7 +72,8 @@ impl Batch {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.encoded_len());
         let mut record = |tag: u8, content: &[u8]| {
-            let length = u32::try_from(content.len()).expect("blobs and statements are limited to far less than 4 GiB");
+            let length = u32::try_from(content.len())
+                .expect("blobs and statements are limited to far less than 4 GiB");
             bytes.push(tag);
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(content);
@@ -99,9 +100,14 @@ impl Batch {
                 b'B' if content.len() > SALT_LEN + MAX_CONTENT => {
                     return Err(BadBatch::Blob(at, BadBlob::TooLarge(content.len() - SALT_LEN)));
                 }
-                b'B' => batch.blobs.push(Blob::from_bytes(content.to_vec()).map_err(|e| BadBatch::Blob(at, e))?),
+                b'B' => {
+                    batch.blobs.push(Blob::from_bytes(content.to_vec()).map_err(|e| BadBatch::Blob(at, e))?)
+                }
                 b'S' if content.len() > MAX_STATEMENT => {
-                    return Err(BadBatch::Statement(batch.statements.len(), BadStatement::TooLarge(content.len())));
+                    return Err(BadBatch::Statement(
+                        batch.statements.len(),
+                        BadStatement::TooLarge(content.len()),
+                    ));
                 }
                 b'S' => batch.statements.push(content.to_vec()),
                 other => return Err(BadBatch::UnknownRecord(at, other)),
@@ -129,7 +135,8 @@ mod tests {
 
     #[test]
     fn refusals_say_where() {
-        let batch = Batch { blobs: vec![Blob::new([1; 32], b"x").expect("small")], statements: vec![b"{}".to_vec()] };
+        let batch =
+            Batch { blobs: vec![Blob::new([1; 32], b"x").expect("small")], statements: vec![b"{}".to_vec()] };
         let bytes = batch.encode();
         assert!(matches!(Batch::decode(&bytes[..bytes.len() - 1]), Err(BadBatch::Torn(38))));
         assert!(matches!(Batch::decode(&bytes[..38]), Err(BadBatch::Empty)));

@@ -76,7 +76,10 @@ mod tests {
     #[test]
     fn one_spelling_only() {
         let empty = Digest::of(b"");
-        assert_eq!(empty.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            empty.to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(empty.to_string().parse(), Ok(empty));
         assert_eq!(empty.to_string().to_uppercase().parse::<Digest>(), Err(BadDigest));
         assert_eq!(format!("sha256:{}", empty.hex().to_uppercase()).parse::<Digest>(), Err(BadDigest));

@@ -130,7 +130,8 @@ impl fmt::Debug for SigningNoteKey {
 
 impl VerifierKey {
     fn new(name: &str, key: VerifyingKey) -> Result<Self, BadKey> {
-        if name.is_empty() || name.contains('+') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        if name.is_empty() || name.contains('+') || name.chars().any(|c| c.is_whitespace() || c.is_control())
+        {
             return Err(BadKey::Name);
         }
         let mut hash = Sha256::new();
@@ -194,7 +195,8 @@ impl<'a> Note<'a> {
         let split = note.rfind("\n\n").ok_or(BadNote::Format)? + 1;
         let (text, signatures) = (&note[..split], &note[split + 1..]);
         let lines = signatures.strip_suffix('\n').ok_or(BadNote::Format)?;
-        let signatures = lines.split('\n').map(parse_signature).collect::<Option<Vec<_>>>().ok_or(BadNote::Format)?;
+        let signatures =
+            lines.split('\n').map(parse_signature).collect::<Option<Vec<_>>>().ok_or(BadNote::Format)?;
         Ok(Self { text, signatures })
     }
 
@@ -277,7 +279,8 @@ mod tests {
     #[test]
     fn the_other_implementation_reads_ours() {
         let note = key().sign("hello\n\nworld\n");
-        let verifier = signed_note::StandardVerifier::new(&key().verifier().to_string()).expect("reads our key");
+        let verifier =
+            signed_note::StandardVerifier::new(&key().verifier().to_string()).expect("reads our key");
         let list = signed_note::VerifierList::new(vec![Box::new(verifier)]);
         let theirs = signed_note::Note::from_bytes(note.as_bytes()).expect("reads our note");
         assert_eq!(theirs.verify(&list).map(|(known, _)| known.len()).ok(), Some(1));

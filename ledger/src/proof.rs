@@ -120,7 +120,8 @@ fn subtree<S: TileSource>(source: &S, size: u64, from: u64, to: u64) -> Result<H
     let level = u8::try_from(height / 8).expect("a 64-bit size has at most 8 tile levels");
     let hashes = 1u64 << (height % 8);
     let first = from >> (8 * u32::from(level));
-    let tile = Tile::at(Level::Hashes(level), first / TILE_WIDTH, size).expect("the range lies within the tree");
+    let tile =
+        Tile::at(Level::Hashes(level), first / TILE_WIDTH, size).expect("the range lies within the tree");
     let start = usize::try_from(first % TILE_WIDTH).expect("below 256");
     let row = source.hashes(tile)?;
     Ok(root_of(&row[start..start + usize::try_from(hashes).expect("at most 128")]))
@@ -130,7 +131,13 @@ fn subtree<S: TileSource>(source: &S, size: u64, from: u64, to: u64) -> Result<H
 ///
 /// # Errors
 /// [`BadProof`]
-pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root: &Hash) -> Result<(), BadProof> {
+pub fn verify_inclusion(
+    leaf: &Hash,
+    index: u64,
+    size: u64,
+    proof: &[Hash],
+    root: &Hash,
+) -> Result<(), BadProof> {
     if index >= size {
         return Err(BadProof::Range(index, size));
     }
@@ -245,7 +252,11 @@ mod tests {
             }
             for old in 0..=size {
                 let proof = prove_prefix(old, size);
-                assert_eq!(verify_consistency((old, &mth(0, old)), (size, &root), &proof), Ok(()), "{old} {size}");
+                assert_eq!(
+                    verify_consistency((old, &mth(0, old)), (size, &root), &proof),
+                    Ok(()),
+                    "{old} {size}"
+                );
             }
         }
         assert_eq!(verify_inclusion(&leaf(0), 1, 1, &[], &leaf(0)), Err(BadProof::Range(1, 1)));

@@ -88,7 +88,12 @@ impl Receipt {
     pub fn sign(&self, key: &SigningNoteKey) -> String {
         let mut text = format!("{HEADER}\n{}\n", self.origin);
         for entry in &self.entries {
-            text.push_str(&format!("{} {} {}\n", entry.index, BASE64.encode(entry.leaf_hash), entry.received));
+            text.push_str(&format!(
+                "{} {} {}\n",
+                entry.index,
+                BASE64.encode(entry.leaf_hash),
+                entry.received
+            ));
         }
         key.sign(&text)
     }
@@ -115,14 +120,19 @@ impl Receipt {
     ///
     /// # Errors
     /// [`BadReceipt::Count`], [`BadReceipt::LeafHash`]
-    pub fn check<S: AsRef<[u8]>>(&self, envelopes: &[Box<RawValue>], statements: &[S]) -> Result<(), BadReceipt> {
+    pub fn check<S: AsRef<[u8]>>(
+        &self,
+        envelopes: &[Box<RawValue>],
+        statements: &[S],
+    ) -> Result<(), BadReceipt> {
         if self.entries.len() != statements.len() || envelopes.len() != statements.len() {
             return Err(BadReceipt::Count { expected: statements.len(), found: self.entries.len() });
         }
         let promises = self.entries.iter().zip(envelopes).zip(statements);
         for (number, ((promised, envelope), statement)) in promises.enumerate() {
             let leaf = entry::frame(envelope.get().as_bytes(), statement.as_ref());
-            let received = serde_json::from_str::<Envelope>(envelope.get()).map(|envelope| envelope.received).ok();
+            let received =
+                serde_json::from_str::<Envelope>(envelope.get()).map(|envelope| envelope.received).ok();
             if leaf_hash(&leaf) != promised.leaf_hash || received != Some(promised.received) {
                 return Err(BadReceipt::LeafHash(number));
             }
@@ -173,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_receipt_is_no_checkpoint_and_a_checkpoint_no_receipt() {
-        let checkpoint = crate::checkpoint::Checkpoint { origin: "example.com/log".into(), size: 1, root: [0; 32] };
+        let checkpoint =
+            crate::checkpoint::Checkpoint { origin: "example.com/log".into(), size: 1, root: [0; 32] };
         let note = checkpoint.sign(&key());
         assert_eq!(Receipt::verify(note.as_bytes(), key().verifier()), Err(BadReceipt::Format));
         let note = receipt_for(b"{}").sign(&key());

@@ -391,7 +391,11 @@ mod tests {
             claimed: Claimed::default(),
             blobs: BTreeMap::new(),
             body: Body {
-                start: Some(SessionStart { version: "0.1.0".into(), heartbeat_seconds: 10, ..Default::default() }),
+                start: Some(SessionStart {
+                    version: "0.1.0".into(),
+                    heartbeat_seconds: 10,
+                    ..Default::default()
+                }),
                 ..Default::default()
             },
         }
@@ -412,7 +416,10 @@ mod tests {
         let more = text.replacen('{', r#"{"later":{"deep":[1]},"#, 1);
         assert_eq!(Statement::parse(more.as_bytes()).expect("unknown fields are fine"), sample());
         let twice = text.replacen('{', r#"{"seq":1,"#, 1);
-        assert!(matches!(Head::parse(twice.as_bytes()), Err(BadStatement::Malformed(_))), "two seq, two readings");
+        assert!(
+            matches!(Head::parse(twice.as_bytes()), Err(BadStatement::Malformed(_))),
+            "two seq, two readings"
+        );
     }
 
     #[test]

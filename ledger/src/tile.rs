@@ -176,7 +176,10 @@ mod tests {
     fn the_specifications_tree() {
         let width = |level, index| Tile::at(Level::Hashes(level), index, 70_000).map(|tile| tile.width);
         assert_eq!((width(0, 272), width(0, 273), width(0, 274)), (Some(256), Some(112), None));
-        assert_eq!((width(1, 0), width(1, 1), width(2, 0), width(3, 0)), (Some(256), Some(17), Some(1), None));
+        assert_eq!(
+            (width(1, 0), width(1, 1), width(2, 0), width(3, 0)),
+            (Some(256), Some(17), Some(1), None)
+        );
         assert_eq!(Tile::at(Level::Hashes(1), 0, 256).map(|tile| tile.width), Some(1));
     }
 
@@ -186,8 +189,20 @@ mod tests {
         assert_eq!(tile.to_string(), "tile/0/x001/x234/067");
         assert_eq!(Tile { level: Level::Entries, index: 7, width: 17 }.to_string(), "tile/entries/007.p/17");
         for bad in [
-            "tile/0/7", "tile/00/007", "tile/64/007", "tile/0/x007", "tile/0/x000/007", "tile/0/001/007", "tile/0/007.p/256",
-            "tile/0/007.p/0", "tile/0/007.p/01", "tile/0/../007", "tile/entries/+07", "tile/0/007/", "tile/-1/007", "",
+            "tile/0/7",
+            "tile/00/007",
+            "tile/64/007",
+            "tile/0/x007",
+            "tile/0/x000/007",
+            "tile/0/001/007",
+            "tile/0/007.p/256",
+            "tile/0/007.p/0",
+            "tile/0/007.p/01",
+            "tile/0/../007",
+            "tile/entries/+07",
+            "tile/0/007/",
+            "tile/-1/007",
+            "",
         ] {
             assert_eq!(Tile::parse_path(bad), None, "{bad}");
         }

@@ -1,1 +1,13 @@
-//! What every process needs: admin server, drain, readiness, telemetry, TLS, HTTP client, version.
+//! What every process of ours needs: telemetry, TLS, an HTTPS client, the admin server, readiness, drain, version.
+//!
+//! This crate stays small (under 600 lines): something that only one process needs belongs to that process.
+
+pub mod admin;
+pub mod client;
+pub mod drain;
+pub mod readiness;
+pub mod telemetry;
+pub mod tls;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
