@@ -18,7 +18,8 @@ pub const MAX_STATEMENTS: usize = 512;
 /// Most blobs in a batch; the recorder answers 400 above it.
 pub const MAX_BLOBS: usize = 2048;
 
-const HEADER: usize = 5;
+/// Bytes before each record's content: its type and its length.
+pub const RECORD_HEADER: usize = 5;
 
 /// Statements with the blobs that they name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,8 +63,8 @@ impl Batch {
     /// Bytes that [`Batch::encode`] will give.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        let blobs: usize = self.blobs.iter().map(|blob| HEADER + blob.as_bytes().len()).sum();
-        let statements: usize = self.statements.iter().map(|statement| HEADER + statement.len()).sum();
+        let blobs: usize = self.blobs.iter().map(|blob| RECORD_HEADER + blob.as_bytes().len()).sum();
+        let statements: usize = self.statements.iter().map(|statement| RECORD_HEADER + statement.len()).sum();
         blobs + statements
     }
 
@@ -101,7 +102,7 @@ impl Batch {
                     return Err(BadBatch::Blob(at, BadBlob::TooLarge(content.len() - SALT_LEN)));
                 }
                 b'B' => {
-                    batch.blobs.push(Blob::from_bytes(content.to_vec()).map_err(|e| BadBatch::Blob(at, e))?)
+                    batch.blobs.push(Blob::from_bytes(content.to_vec()).map_err(|e| BadBatch::Blob(at, e))?);
                 }
                 b'S' if content.len() > MAX_STATEMENT => {
                     return Err(BadBatch::Statement(
@@ -115,16 +116,16 @@ impl Batch {
             if batch.statements.len() > MAX_STATEMENTS || batch.blobs.len() > MAX_BLOBS {
                 return Err(BadBatch::TooMany);
             }
-            at += HEADER + content.len();
+            at += RECORD_HEADER + content.len();
         }
         if batch.statements.is_empty() { Err(BadBatch::Empty) } else { Ok(batch) }
     }
 }
 
 fn record(bytes: &[u8], at: usize) -> Option<(u8, &[u8])> {
-    let header = bytes.get(at..at + HEADER)?;
+    let header = bytes.get(at..at + RECORD_HEADER)?;
     let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-    let start = at + HEADER;
+    let start = at + RECORD_HEADER;
     Some((header[0], bytes.get(start..start.checked_add(length)?)?))
 }
 

@@ -1,1 +1,3 @@
 //! The sidecar: intercepts, records and forwards a pod's BigQuery calls.
+
+pub mod deliver;

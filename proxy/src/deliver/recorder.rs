@@ -1,0 +1,190 @@
+//! The recorder as the sidecar sees it: one request for one batch, answered by a receipt that is checked before anyone
+//! believes it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Request, StatusCode, Uri};
+use http_body_util::Full;
+use ledger::batch::MEDIA_TYPE;
+use ledger::note::VerifierKey;
+use ledger::receipt::{Acknowledgement, BadReceipt, Receipt};
+use runtime::client::{ClientError, HttpsClient};
+use rustls::ClientConfig;
+use serde::Deserialize;
+
+/// How long one attempt to deliver a batch may take. Then it is tried again: the recorder recognises what it has.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Greatest answer that is read, in bytes: receipts of a full batch are below 1 MiB.
+const MAX_ANSWER: usize = 4 << 20;
+
+/// Where the recorder is, and what proves it and us.
+#[derive(Debug)]
+pub struct RecorderSettings {
+    /// `https://host:port`, without a path.
+    pub url: Uri,
+    /// Trusts the recorder's CA and nothing else.
+    pub tls: ClientConfig,
+    /// The log's key, which signs receipts.
+    pub key: VerifierKey,
+    /// The pod-bound service account token, read again for every batch: the kubelet rotates it.
+    pub token_file: PathBuf,
+}
+
+pub(super) struct Recorder {
+    client: HttpsClient,
+    batches: Uri,
+    key: VerifierKey,
+    token_file: PathBuf,
+}
+
+/// Why a batch has no receipt.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The token file can't be read.
+    #[error("this pod's token can't be read ({0}): check the sidecar's projected token volume")]
+    Token(String),
+    /// No connection, no TLS, or no answer in time.
+    #[error("the recorder can't be reached: {0}")]
+    Unreachable(#[from] ClientError),
+    /// It answered that it can't take entries now.
+    #[error("the recorder can't take entries now: {0}")]
+    Busy(String),
+    /// It doesn't accept who we are.
+    #[error("the recorder does not accept this pod's identity: {0}")]
+    Identity(String),
+    /// It has closed the session, after a silence.
+    #[error("the recorder has closed this session, because it heard nothing for too long: {0}")]
+    SessionClosed(String),
+    /// It doesn't accept what we say.
+    #[error("the recorder refused the batch: {0}")]
+    Refused(String),
+    /// What it answered is no receipt for what was sent.
+    #[error("the recorder's receipt does not hold ({0}): check that --recorder-key is this recorder's key")]
+    Receipt(String),
+}
+
+impl DeliveryError {
+    /// The fixed name of this error in metrics and refusals.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token_unreadable",
+            Self::Unreachable(_) => "recorder_unavailable",
+            Self::Busy(_) => "recorder_busy",
+            Self::Identity(_) => "identity_refused",
+            Self::SessionClosed(_) => "session_closed",
+            Self::Refused(_) => "recorder_refused",
+            Self::Receipt(_) => "receipt_invalid",
+        }
+    }
+
+    /// True when sending the same bytes again can't help: the session is over.
+    pub(super) fn ends_session(&self) -> bool {
+        matches!(self, Self::SessionClosed(_) | Self::Refused(_))
+    }
+}
+
+impl From<BadReceipt> for DeliveryError {
+    fn from(error: BadReceipt) -> Self {
+        Self::Receipt(error.to_string())
+    }
+}
+
+impl Recorder {
+    pub(super) fn new(settings: RecorderSettings) -> Self {
+        let origin = settings.url.to_string();
+        let batches = format!("{}/v1/batches", origin.trim_end_matches('/'));
+        Self {
+            client: HttpsClient::new(settings.tls, ATTEMPT_TIMEOUT, MAX_ANSWER),
+            batches: batches.parse().expect("a URL with a path after its authority is a URL"),
+            key: settings.key,
+            token_file: settings.token_file,
+        }
+    }
+
+    /// Submits an encoded batch of these statements; returns once the recorder has proved that they are in its log.
+    pub(super) async fn submit<S: AsRef<[u8]>>(
+        &self,
+        batch: Bytes,
+        statements: &[S],
+    ) -> Result<Receipt, DeliveryError> {
+        let mut request = Request::post(self.batches.clone())
+            .header(CONTENT_TYPE, MEDIA_TYPE)
+            .body(Full::new(batch))
+            .expect("a URL and a constant header make a request");
+        request.headers_mut().insert(AUTHORIZATION, self.bearer().await?);
+        let answer = self.client.send(request).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(answer.status(), answer.body()));
+        }
+        let acknowledgement: Acknowledgement = serde_json::from_slice(answer.body())
+            .map_err(|error| DeliveryError::Receipt(error.to_string()))?;
+        let receipt = Receipt::verify(acknowledgement.receipt.as_bytes(), &self.key)?;
+        receipt.check(&acknowledgement.envelopes, statements)?;
+        Ok(receipt)
+    }
+
+    async fn bearer(&self) -> Result<HeaderValue, DeliveryError> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            DeliveryError::Token(format!("{}: {error}", self.token_file.display()))
+        };
+        let token = tokio::fs::read_to_string(&self.token_file).await.map_err(|error| unreadable(&error))?;
+        let bearer = format!("Bearer {}", token.trim());
+        let mut bearer = HeaderValue::try_from(bearer).map_err(|_| unreadable(&"not a token"))?;
+        bearer.set_sensitive(true);
+        Ok(bearer)
+    }
+}
+
+/// The recorder's errors: `{"error":{"reason":...,"message":...}}`.
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error: ErrorDetail,
+}
+
+#[derive(Deserialize)]
+struct ErrorDetail {
+    reason: String,
+    message: String,
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> DeliveryError {
+    let (reason, message) = match serde_json::from_slice::<ErrorAnswer>(body) {
+        Ok(ErrorAnswer { error }) => (error.reason, error.message),
+        Err(_) => (String::new(), "it gave no reason".into()),
+    };
+    let text = format!("{status} {reason}: {message}");
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => DeliveryError::Identity(text),
+        StatusCode::CONFLICT if reason == "session_closed" => DeliveryError::SessionClosed(text),
+        status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+            DeliveryError::Refused(text)
+        }
+        _ => DeliveryError::Busy(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let body =
+            |reason: &str| format!(r#"{{"error":{{"reason":"{reason}","message":"m"}}}}"#).into_bytes();
+        let category = |status: u16, reason: &str| {
+            refusal(StatusCode::from_u16(status).unwrap(), &body(reason)).category()
+        };
+        assert_eq!(category(401, "token_expired"), "identity_refused");
+        assert_eq!(category(409, "session_closed"), "session_closed");
+        assert_eq!(category(409, "seq_conflict"), "recorder_refused");
+        assert_eq!(category(429, "busy"), "recorder_busy");
+        assert_eq!(category(503, "busy"), "recorder_busy");
+        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>").category(), "recorder_busy");
+        assert!(refusal(StatusCode::BAD_REQUEST, &body("malformed")).ends_session());
+    }
+}
