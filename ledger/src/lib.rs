@@ -13,6 +13,7 @@
 //! | [`batch`] | how statements and blobs travel to the recorder together |
 //! | [`tree`], [`tile`], [`proof`] | RFC 6962 hashing in the tlog-tiles layout |
 //! | [`note`], [`checkpoint`], [`receipt`] | signed notes and the two texts that the log signs |
+//! | [`search`] | what is asked of the recorder's index, and its answer |
 //! | [`verify`] | the one verifier of a whole log |
 
 pub mod batch;
@@ -24,6 +25,7 @@ pub mod entry;
 pub mod note;
 pub mod proof;
 pub mod receipt;
+pub mod search;
 pub mod statement;
 pub mod tile;
 pub mod tree;
