@@ -1,1 +1,19 @@
 //! The whole system under test: real clients, an emulator, faults; and the demo.
+//!
+//! ```text
+//! bq, Python ──CONNECT──> proxy ──TLS──> front ──HTTP──> emulator
+//!                           └──TLS──> recorder <──TLS── bqwitness
+//! ```
+//!
+//! | module | is |
+//! |---|---|
+//! | [`tools`] | what `tests/setup` has put on this machine |
+//! | [`ca`], [`identity`] | a certificate authority, and a cluster that signs service account tokens |
+//! | [`emulator`], [`front`] | "BigQuery": an emulator, and before it TLS that counts what arrives |
+//! | [`process`] | our programs and the emulator as child processes |
+//! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
+
+pub mod ca;
+pub mod front;
+pub mod identity;
+pub mod trouble;

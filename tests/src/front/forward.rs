@@ -1,0 +1,130 @@
+//! One request, from the client to the emulator and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use ledger::digest::Digest;
+
+use super::gzip::Gzip;
+use super::{Arrival, STORAGE_HOST, Shared, Upstream};
+use crate::trouble::{Doing as _, Result, Trouble};
+
+/// A body on its way through.
+pub(super) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// Headers that belong to one connection (RFC 9110, section 7.6.1), not to the message.
+const CONNECTION_HEADERS: [HeaderName; 3] =
+    [header::CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")];
+
+/// Clients of the emulator's two ports.
+#[derive(Debug)]
+pub(super) struct Clients {
+    upstream: Upstream,
+    rest: Client<HttpConnector, Incoming>,
+    grpc: Client<HttpConnector, Incoming>,
+}
+
+impl Clients {
+    pub(super) fn new(upstream: Upstream) -> Self {
+        let builder = || Client::builder(TokioExecutor::new());
+        let rest = builder().http1_preserve_header_case(true).retry_canceled_requests(false).build_http();
+        let grpc = builder().http2_only(true).retry_canceled_requests(false).build_http();
+        Self { upstream, rest, grpc }
+    }
+}
+
+/// Notes, forwards, answers. An error closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
+pub(super) async fn forward(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>> {
+    let arrival = Arrival::of(&request);
+    let host = arrival.host.clone();
+    tracing::debug!(?arrival, "front");
+    shared.note(arrival);
+    if shared.hangs_up() {
+        return Err(Trouble::new("hung up, as asked"));
+    }
+    tokio::time::sleep(shared.pause()).await;
+
+    let version = request.version();
+    let wants_gzip = shared.gzips() && request.method() != Method::HEAD && accepts_gzip(request.headers());
+    let clients = &shared.clients;
+    let answer = if host == STORAGE_HOST {
+        clients.grpc.request(towards(request, clients.upstream.grpc, &host, Version::HTTP_2)?).await
+    } else {
+        clients.rest.request(towards(request, clients.upstream.rest, &host, Version::HTTP_11)?).await
+    };
+    let mut answer = answer.doing("asking the emulator")?;
+
+    *answer.version_mut() = version;
+    if version == Version::HTTP_2 {
+        CONNECTION_HEADERS.iter().for_each(|name| drop(answer.headers_mut().remove(name)));
+    }
+    Ok(if wants_gzip && may_be_gzipped(&answer) {
+        gzipped(answer)
+    } else {
+        answer.map(Incoming::boxed_unsync)
+    })
+}
+
+impl Arrival {
+    fn of(request: &Request<Incoming>) -> Self {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = request.headers();
+        let host =
+            request.uri().host().map(ToOwned::to_owned).or_else(|| headers.get(header::HOST).map(text));
+        Self {
+            verb: request.method().to_string(),
+            host: host.unwrap_or_default().trim_end_matches(":443").to_owned(),
+            path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            authorization: headers.get(header::AUTHORIZATION).map(|value| Digest::of(value.as_bytes())),
+            user_agent: headers.get(header::USER_AGENT).map(text),
+        }
+    }
+}
+
+/// The same request to the emulator. It keeps BigQuery's name in `Host` and is told of the TLS before it: the upload
+/// addresses that it hands out are made of both.
+fn towards(
+    request: Request<Incoming>,
+    address: std::net::SocketAddr,
+    host: &str,
+    version: Version,
+) -> Result<Request<Incoming>> {
+    let (mut head, body) = request.into_parts();
+    let mut uri = head.uri.into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(Authority::try_from(address.to_string()).doing("the emulator's address")?);
+    head.uri = Uri::from_parts(uri).doing("the request's path")?;
+    head.version = version;
+    CONNECTION_HEADERS.iter().for_each(|name| drop(head.headers.remove(name)));
+    if version == Version::HTTP_11 {
+        head.headers.insert(header::HOST, HeaderValue::from_str(host).doing("the request's host")?);
+    }
+    head.headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
+    Ok(Request::from_parts(head, body))
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| coding.trim().split(';').next() == Some("gzip"))
+}
+
+fn may_be_gzipped(answer: &Response<Incoming>) -> bool {
+    let has_body = !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    has_body && !answer.headers().contains_key(header::CONTENT_ENCODING)
+}
+
+fn gzipped(answer: Response<Incoming>) -> Response<Body> {
+    let (mut head, body) = answer.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    Response::from_parts(head, Gzip::new(body).boxed_unsync())
+}
