@@ -1,1 +1,0 @@
-//! The one verifier of a whole log.
