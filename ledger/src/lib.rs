@@ -12,6 +12,7 @@
 //! | [`blob`] | texts and bodies that a leaf only names, by a salted digest |
 //! | [`batch`] | how statements and blobs travel to the recorder together |
 //! | [`tree`], [`tile`], [`proof`] | RFC 6962 hashing in the tlog-tiles layout |
+//! | [`tlog_proof`] | one entry's proof as a file |
 //! | [`note`], [`checkpoint`], [`receipt`] | signed notes and the two texts that the log signs |
 //! | [`search`] | what is asked of the recorder's index, and its answer |
 //! | [`verify`] | the one verifier of a whole log |
@@ -28,5 +29,6 @@ pub mod receipt;
 pub mod search;
 pub mod statement;
 pub mod tile;
+pub mod tlog_proof;
 pub mod tree;
 pub mod verify;

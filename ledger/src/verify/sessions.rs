@@ -104,7 +104,7 @@ impl Sessions {
                 session.after_hole = true;
             }
             _ => {
-                wrong.push(format!("session {} has no hole from {} to {}", hole.session, hole.from, hole.to))
+                wrong.push(format!("session {} has no hole from {} to {}", hole.session, hole.from, hole.to));
             }
         }
         self.holes.push(hole);

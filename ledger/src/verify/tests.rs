@@ -203,7 +203,7 @@ fn a_rewritten_and_newly_signed_log_is_found_by_its_sessions() {
     assert!(
         found(&|leaves| {
             let again = leaves[4].clone();
-            leaves.insert(5, again)
+            leaves.insert(5, again);
         })
         .is_some(),
         "twice"
@@ -244,7 +244,7 @@ fn a_hole_that_the_log_names_is_no_finding() {
     let after = speaker.say(intent(), &[]);
     let hole = Hole { session: Uuid::from_u128(1), from: 1, to: 1 };
     leaves.push(recorder.say_as(Role::Recorder, Body { hole: Some(hole), ..Body::default() }, &[]));
-    leaves.push(after.clone());
+    leaves.push(after);
     let report = Log::of(leaves.clone(), HashMap::new()).verify();
     assert!(report.is_verified(), "{:?}", report.findings);
     assert_eq!((report.holes, report.open_calls), (vec![hole], 1));
