@@ -13,7 +13,13 @@
 //! | [`process`] | our programs and the emulator as child processes |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
 
+pub mod agent;
 pub mod ca;
+pub mod emulator;
 pub mod front;
 pub mod identity;
+pub mod process;
+pub mod skip;
+pub mod tools;
 pub mod trouble;
+pub mod tunnel;

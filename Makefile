@@ -1,0 +1,41 @@
+# The commands of the README. Each installs what it needs (Debian packages, PyPI), and is quick when all is there.
+# Debian 12 or newer; any Linux that has the same tools.
+
+SHELL := /bin/bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup demo test lint bench
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo   two agents, one record: the whole story against an emulator, in about a minute after the build'
+	@echo 'make test   all tests, unmodified clients included'
+	@echo 'make lint   format, clippy, licences, advisories'
+	@echo 'make bench  figures'
+
+# What a fresh machine lacks.
+setup:
+	@tests/setup/machine.sh
+	@tests/setup/python.sh
+
+# The programs are built before the tests, which start them.
+demo: setup
+	cargo build --workspace --bins
+	@target/debug/demo
+
+test: setup
+	cargo build --workspace --bins
+	cargo test --workspace
+
+lint:
+	@tests/setup/machine.sh
+	@tests/setup/lint.sh
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	"$$(cat target/cargo-deny)" --log-level error check bans licenses sources
+	@if "$$(cat target/cargo-deny)" fetch db >/dev/null 2>&1; \
+	  then "$$(cat target/cargo-deny)" --log-level error check --disable-fetch advisories; \
+	  else echo 'lint: ADVISORIES NOT CHECKED: their database cannot be fetched from here'; fi
+
+bench:
+	@echo 'There is no benchmark yet. The ones to come, and what they must reach: docs/architecture.md.'

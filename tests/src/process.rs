@@ -1,0 +1,186 @@
+//! Child processes: started, waited for, stopped, and never left behind.
+
+use std::fs::File;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::trouble::{Doing as _, Result, Trouble};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How long a process may take to stop after SIGTERM; then it is killed, and that is trouble.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// How much of a log is shown when something went wrong.
+const LOG_LINES: usize = 40;
+
+/// A running program. Dropped, it is killed; while a test panics, the end of its log is printed first.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`; what it prints goes to `NAME.log` in `folder`, behind what is there.
+    ///
+    /// # Errors
+    /// The program can't be run.
+    pub fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .doing(format!("opening {}", log.display()))?;
+        let errors = file.try_clone().doing("opening a log twice")?;
+        let command = command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let child = command.spawn().doing(format!("starting {}", command.get_program().display()))?;
+        Ok(Self { name: name.into(), child, log })
+    }
+
+    /// What it has printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log)
+            .unwrap_or_else(|error| format!("({}: {error})", self.log.display()))
+    }
+
+    /// Waits until `condition` gives something. Never longer than `limit`, nor for a process that has ended.
+    ///
+    /// # Errors
+    /// Too late, or the process has ended: with the end of its log.
+    pub async fn until<T, F: Future<Output = Option<T>>>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut condition: impl FnMut() -> F,
+    ) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = condition().await {
+                return Ok(found);
+            }
+            if let Some(status) = self.child.try_wait().doing("asking for a process's state")? {
+                return Err(self.trouble(&format!("{} ended ({status}) before {what}", self.name)));
+            }
+            if start.elapsed() > limit {
+                return Err(self.trouble(&format!("{}: no {what} after {limit:?}", self.name)));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has ended.
+    ///
+    /// # Errors
+    /// It did not stop within 15 seconds; it is killed then.
+    pub async fn stop(mut self) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        let start = Instant::now();
+        while start.elapsed() < STOP_LIMIT {
+            if let Some(status) = self.child.try_wait().doing("asking for a process's state")? {
+                return Ok(status);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(self.trouble(&format!("{} did not stop within {STOP_LIMIT:?} of SIGTERM", self.name)))
+    }
+
+    /// Kills it (SIGKILL), as a crash does, and waits until it has ended.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().doing(format!("killing {}", self.name))?;
+        self.child.wait().map(drop).doing(format!("waiting for {}", self.name))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| Trouble::new(format!("{} has no process id", self.name)))?;
+        kill_process(id, signal).doing(format!("signalling {}", self.name))
+    }
+
+    fn trouble(&self, what: &str) -> Trouble {
+        Trouble::new(format!("{what}; it said:\n{}", tail(&self.log())))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[allow(clippy::print_stderr)] // for the one who reads why a test failed
+            {
+                eprintln!("--- the end of {}:\n{}", self.log.display(), tail(&self.log()));
+            }
+        }
+        // An error means that it has ended already.
+        let _ended = self.child.kill().and_then(|()| self.child.wait()).is_ok();
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
+
+/// A port of 127.0.0.1 that was free a moment ago, for programs that can't choose one themselves.
+///
+/// # Errors
+/// The system has none.
+pub fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("looking for a free port")?;
+    listener.local_addr().doing("looking for a free port")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str, folder: &Path) -> Process {
+        Process::start("shell", Command::new("sh").args(["-c", script]), folder).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_is_waited_for_and_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = folder.path().join("marker");
+        let script =
+            format!("trap 'echo bye; exit 3' TERM; touch {}; while :; do sleep 0.01; done", marker.display());
+        let mut process = shell(&script, folder.path());
+        process.until("marker", LIMIT, || async { marker.exists().then_some(()) }).await.unwrap();
+        assert_eq!(process.stop().await.unwrap().code(), Some(3));
+        assert_eq!(std::fs::read_to_string(folder.path().join("shell.log")).unwrap(), "bye\n");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_too_early_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = shell("echo no such flag >&2; exit 2", folder.path());
+        let trouble = process.until("port", LIMIT, || async { None::<()> }).await.unwrap_err();
+        assert!(
+            trouble.to_string().contains("before port") && trouble.to_string().contains("no such flag"),
+            "{trouble}"
+        );
+    }
+
+    #[test]
+    fn a_dropped_process_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let process = shell("sleep 600", folder.path());
+        let proc = format!("/proc/{}", process.child.id());
+        drop(process);
+        assert!(!Path::new(&proc).exists());
+    }
+}

@@ -1,0 +1,80 @@
+//! What `tests/setup/python.sh` has put on this machine.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::trouble::{Doing as _, Result, Trouble};
+
+/// The clients and the emulator that tests may use.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// A Python with the BigQuery client.
+    pub client_python: PathBuf,
+    /// The emulator.
+    pub emulator: EmulatorKind,
+    /// Its program.
+    pub emulator_program: PathBuf,
+    /// Its `HOME`, where it finds what it would otherwise download.
+    pub emulator_home: PathBuf,
+    /// `bq` of the Google Cloud CLI, where the machine has it.
+    pub bq: Option<PathBuf>,
+}
+
+/// Which emulator plays BigQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmulatorKind {
+    /// Answers most like BigQuery; needs Python 3.13.
+    LocalBigquery,
+    /// Answers to a failing `jobs.query` with HTTP 200 and names no referenced tables.
+    Bqemulator,
+}
+
+/// The repository's root.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_owned()
+}
+
+impl Tools {
+    /// Reads what the setup wrote.
+    ///
+    /// # Errors
+    /// The setup has not run, or what it made is gone: says to run it.
+    pub fn find() -> Result<Self> {
+        let path = root().join("target/test-tools");
+        let text = std::fs::read_to_string(&path)
+            .doing(format!("reading {} (run tests/setup/python.sh, or `make setup`)", path.display()))?;
+        let lines: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let path_of = |key: &str| {
+            let found = lines.get(key).map(PathBuf::from).filter(|path| path.exists());
+            found.ok_or_else(|| Trouble::new(format!("no {key} on this machine; run tests/setup/python.sh")))
+        };
+        let emulator = match lines.get("emulator") {
+            Some(&"local-bigquery") => EmulatorKind::LocalBigquery,
+            Some(&"bqemulator") => EmulatorKind::Bqemulator,
+            other => return Err(Trouble::new(format!("{}: unknown emulator {other:?}", path.display()))),
+        };
+        Ok(Self {
+            client_python: path_of("client_python")?,
+            emulator,
+            emulator_program: path_of("emulator_program")?,
+            emulator_home: path_of("emulator_home")?,
+            bq: on_path("bq"),
+        })
+    }
+}
+
+impl std::fmt::Display for EmulatorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LocalBigquery => "local-bigquery",
+            Self::Bqemulator => "bqemulator",
+        })
+    }
+}
+
+/// A program of this name on `PATH`.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+}
