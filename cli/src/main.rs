@@ -1,2 +1,56 @@
-//! Entry point.
-fn main() {}
+//! `bqwitness`: search the record, show an entry with its proof, replay a session, verify a log.
+
+mod args;
+mod commands;
+mod error;
+mod reader;
+mod render;
+mod source;
+mod text;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::{Arguments, Command};
+use crate::error::CliError;
+
+/// What a command found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It did what was asked, and what it verified holds.
+    Holds,
+    /// It did what was asked, and something does not hold.
+    DoesNotHold,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(Verdict::Holds) => ExitCode::SUCCESS,
+        Ok(Verdict::DoesNotHold) => ExitCode::from(1),
+        Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            // When standard error is closed too, the exit code still says it.
+            let _told = writeln!(std::io::stderr(), "bqwitness: {error}").is_ok();
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Verdict, CliError> {
+    let out = render::Output::new(arguments.output, arguments.color);
+    match arguments.command {
+        Command::Search(search) => commands::search::run(&search, out),
+        Command::Tail(tail) => commands::tail::run(&tail, out),
+        Command::Show(show) => commands::show::run(&show, out),
+        Command::Proof(proof) => commands::proof::run(&proof, out),
+        Command::Replay(replay) => commands::replay::run(&replay, out),
+        Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "bqwitness", &mut std::io::stdout());
+            Ok(Verdict::Holds)
+        }
+    }
+}

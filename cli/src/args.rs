@@ -1,0 +1,277 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jiff::{Span, Timestamp, Zoned};
+use ledger::search::{Query, ResultFilter};
+use uuid::Uuid;
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done, and everything verified holds; 1 something does not hold; 2 could not run.
+
+Examples:
+  bqwitness search --agent agents/billing --table billing.invoices --since 24h
+  bqwitness show 1042 --key log.vkey
+  bqwitness replay 0199a6c5-7c3e-7c1e-9a52-2f3a51d1a9c0
+  bqwitness verify-log https://recorder.bqwitness.svc:8443 --key log.vkey";
+
+/// Search, show and verify what AI agents did in BigQuery.
+#[derive(Debug, Parser)]
+#[command(name = "bqwitness", version, about, after_help = AFTER_HELP, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// Tables for people, JSON for programs.
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Colours in tables.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Find calls: who ran what against which table, when, and what came back. Newest first.
+    Search(SearchArgs),
+    /// Follow new calls as they are recorded.
+    Tail(TailArgs),
+    /// Show one entry, and prove that it is in the log.
+    Show(EntryArgs),
+    /// Print one entry's proof as a c2sp.org/tlog-proof@v1 file, after checking it.
+    Proof(EntryArgs),
+    /// Tell one session as a timeline.
+    Replay(ReplayArgs),
+    /// Verify a whole log: every entry, tile, session chain and blob, against the log's key.
+    VerifyLog(VerifyArgs),
+    /// Print a completion script for your shell.
+    Completions { shell: Shell },
+}
+
+/// Where the recorder is, and who asks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReaderArgs {
+    /// The recorder, https://HOST:PORT.
+    #[arg(long, env = "BQWITNESS_RECORDER", value_name = "URL")]
+    pub(crate) recorder: String,
+    /// PEM file with the recorder's CA; the system's roots when absent.
+    #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
+    pub(crate) recorder_ca: Option<PathBuf>,
+    /// File with your token.
+    #[arg(long, env = "BQWITNESS_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+}
+
+/// Which calls. All that is given must be true of a call.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// The agent: NAMESPACE/SERVICEACCOUNT, or NAMESPACE/ for all of a namespace.
+    #[arg(long, value_name = "NS/SA")]
+    agent: Option<String>,
+    /// Name of the pod.
+    #[arg(long)]
+    pod: Option<String>,
+    /// The connection: NAMESPACE/NAME.
+    #[arg(long, value_name = "NS/NAME")]
+    connection: Option<String>,
+    /// The session's id.
+    #[arg(long)]
+    session: Option<Uuid>,
+    /// Received at this time or later: 2026-11-22T10:00:00Z, or an age such as 24h or 7d.
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Received before this time.
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// A table that was named or reported: [PROJECT.]DATASET.TABLE, or DATASET for any of its tables.
+    #[arg(long)]
+    table: Option<String>,
+    /// Words of the SQL, all of which must occur.
+    #[arg(long)]
+    words: Option<String>,
+    /// The API method, such as jobs.query.
+    #[arg(long)]
+    method: Option<String>,
+    /// The statement's kind, such as SELECT or DELETE.
+    #[arg(long)]
+    kind: Option<String>,
+    /// The job's id.
+    #[arg(long)]
+    job: Option<String>,
+    /// How it ended.
+    #[arg(long, value_enum)]
+    result: Option<ResultArg>,
+    /// Only calls that the sidecar refused.
+    #[arg(long)]
+    refused: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ResultArg {
+    Answered,
+    Refused,
+    Failed,
+    Aborted,
+    /// No outcome yet.
+    Open,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// How many calls at most.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Only calls before this index: the next page.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) before: Option<u64>,
+    /// Wait until this many entries can be searched.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) wait: Option<u64>,
+    /// Whole statements, not one line of each.
+    #[arg(long)]
+    pub(crate) wide: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The session's id, as search shows it.
+    pub(crate) session: Uuid,
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EntryArgs {
+    /// The entry's index in the log.
+    pub(crate) index: u64,
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    /// The log's verifier key: a .vkey file, or the key itself.
+    #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
+    pub(crate) key: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A recorder's data directory (or a copy of it), or its URL.
+    pub(crate) log: String,
+    /// The log's verifier key: a .vkey file, or the key itself.
+    #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
+    pub(crate) key: String,
+    /// For a URL: PEM file with the recorder's CA; the system's roots when absent.
+    #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
+    pub(crate) recorder_ca: Option<PathBuf>,
+    /// For a URL: file with your token.
+    #[arg(long, env = "BQWITNESS_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl FilterArgs {
+    pub(crate) fn query(&self) -> Query {
+        let filter = self.clone();
+        Query {
+            agent: filter.agent,
+            pod: filter.pod,
+            connection: filter.connection,
+            session: filter.session,
+            since: filter.since,
+            until: filter.until,
+            table: filter.table,
+            words: filter.words,
+            method: filter.method,
+            kind: filter.kind,
+            job: filter.job,
+            result: filter.result.map(ResultArg::filter),
+            refused: filter.refused.then_some(true),
+            ..Query::default()
+        }
+    }
+}
+
+impl ResultArg {
+    fn filter(self) -> ResultFilter {
+        match self {
+            Self::Answered => ResultFilter::Answered,
+            Self::Refused => ResultFilter::Refused,
+            Self::Failed => ResultFilter::Failed,
+            Self::Aborted => ResultFilter::Aborted,
+            Self::Open => ResultFilter::Open,
+        }
+    }
+}
+
+/// A time, or how long ago it was.
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let age: Span =
+        text.parse().map_err(|_| "neither a time (2026-11-22T10:00:00Z) nor an age (24h, 7d)".to_owned())?;
+    let then = Zoned::now().checked_sub(age).map_err(|error| error.to_string())?;
+    Ok(then.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_and_ages() {
+        assert_eq!(parse_time("2026-11-22T10:00:00Z").unwrap().to_string(), "2026-11-22T10:00:00Z");
+        let day = Timestamp::now().as_second() - parse_time("24h").unwrap().as_second();
+        assert!((86_400..86_410).contains(&day), "{day}");
+        assert!(parse_time("7d").is_ok());
+        assert!(parse_time("yesterday").unwrap_err().contains("24h"));
+    }
+
+    #[test]
+    fn filters_become_a_query() {
+        let line = [
+            "bqwitness",
+            "search",
+            "--recorder",
+            "https://r",
+            "--token-file",
+            "t",
+            "--result",
+            "open",
+            "--refused",
+        ];
+        let Command::Search(search) = Arguments::parse_from(line).command else { panic!("search") };
+        assert_eq!(search.filter.query().to_query_string(), "refused=true&result=open");
+        assert_eq!(search.limit, 50);
+    }
+}

@@ -1,0 +1,8 @@
+//! One file for each command.
+
+pub(crate) mod proof;
+pub(crate) mod replay;
+pub(crate) mod search;
+pub(crate) mod show;
+pub(crate) mod tail;
+pub(crate) mod verify_log;

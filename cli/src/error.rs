@@ -1,0 +1,53 @@
+//! Why a command could not do what was asked.
+
+use std::io;
+use std::path::PathBuf;
+
+use ledger::checkpoint::BadCheckpoint;
+use ledger::tlog_proof::BadTlogProof;
+use ledger::verify::VerifyError;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error("{path}: {error}")]
+    File { path: PathBuf, error: io::Error },
+    #[error("{0}")]
+    Output(#[from] io::Error),
+    #[error("{text:?} is not an https:// URL of a recorder")]
+    Url { text: String },
+    #[error(transparent)]
+    Tls(#[from] runtime::tls::TlsError),
+    #[error("the recorder can't be reached: {0}")]
+    Unreachable(#[from] runtime::client::ClientError),
+    #[error("the recorder refused: {message} ({reason}, HTTP {status})")]
+    Refused { status: u16, reason: String, message: String },
+    #[error("the recorder's answer can't be read: {0}")]
+    Answer(String),
+    #[error("{text:?} is neither a verifier key nor a file with one: {reason}")]
+    Key { text: String, reason: String },
+    #[error("--token-file is needed to read entries from a recorder")]
+    NoToken,
+    #[error("this log has {size} entries; there is no entry {index}")]
+    NoEntry { index: u64, size: u64 },
+    #[error("{0}")]
+    Checkpoint(#[from] BadCheckpoint),
+    #[error("{0}")]
+    Proof(#[from] BadTlogProof),
+    #[error("{0}")]
+    Verify(#[from] VerifyError),
+    #[error("entry {index} can't be read: {message}")]
+    Entry { index: u64, message: String },
+}
+
+impl CliError {
+    /// 1 when evidence does not hold, 2 when the command could not run.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Checkpoint(_)
+            | Self::Proof(_)
+            | Self::Verify(VerifyError::Checkpoint(_))
+            | Self::Entry { .. } => 1,
+            _ => 2,
+        }
+    }
+}

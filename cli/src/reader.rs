@@ -1,0 +1,155 @@
+//! The recorder's read API, as a reader uses it.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderValue};
+use http::{Request, StatusCode, Uri};
+use http_body_util::Full;
+use ledger::batch::MAX_BATCH;
+use ledger::note::VerifierKey;
+use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
+use runtime::client::HttpsClient;
+use serde::Deserialize;
+use tokio::runtime::Runtime;
+
+use crate::args::ReaderArgs;
+use crate::error::CliError;
+
+/// An answer must be there by then; a search may wait for the index before it answers.
+const TIMEOUT: Duration = Duration::from_secs(MAX_WAIT_SECONDS + 20);
+
+pub(crate) struct Reader {
+    client: HttpsClient,
+    origin: String,
+    token: Option<HeaderValue>,
+    runtime: RefCell<Runtime>,
+}
+
+/// The recorder's errors: `{"error":{"reason":...,"message":...}}`.
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error: ErrorDetail,
+}
+
+#[derive(Deserialize)]
+struct ErrorDetail {
+    reason: String,
+    message: String,
+}
+
+impl Reader {
+    pub(crate) fn new(args: &ReaderArgs) -> Result<Self, CliError> {
+        Self::open(&args.recorder, args.recorder_ca.as_deref(), Some(&args.token_file))
+    }
+
+    pub(crate) fn open(url: &str, ca: Option<&Path>, token_file: Option<&Path>) -> Result<Self, CliError> {
+        let roots = match ca {
+            Some(file) => runtime::tls::pinned_roots(file)?,
+            None => runtime::tls::system_roots()?,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self {
+            client: HttpsClient::new(runtime::tls::client_config(roots, &[])?, TIMEOUT, MAX_BATCH),
+            origin: parse_origin(url)?,
+            token: token_file.map(read_token).transpose()?,
+            runtime: RefCell::new(runtime),
+        })
+    }
+
+    pub(crate) fn search(&self, query: &Query) -> Result<Answer, CliError> {
+        let answer = self.get_private(&format!("/v1/search?{}", query.to_query_string()))?;
+        serde_json::from_slice(&answer).map_err(|error| CliError::Answer(error.to_string()))
+    }
+
+    /// Something that only a reader may have.
+    pub(crate) fn get_private(&self, path: &str) -> Result<Bytes, CliError> {
+        self.get(path, Some(self.token.clone().ok_or(CliError::NoToken)?))
+    }
+
+    /// Something that is there for everyone.
+    pub(crate) fn get_public(&self, path: &str) -> Result<Bytes, CliError> {
+        self.get(path, None)
+    }
+
+    fn get(&self, path: &str, token: Option<HeaderValue>) -> Result<Bytes, CliError> {
+        let uri: Uri =
+            format!("{}{path}", self.origin).parse().map_err(|_| CliError::Url { text: path.into() })?;
+        let mut request = Request::get(uri).body(Full::default()).expect("a URL makes a request");
+        if let Some(token) = token {
+            request.headers_mut().insert(AUTHORIZATION, token);
+        }
+        let answer = self.runtime.borrow_mut().block_on(self.client.send(request))?;
+        if answer.status() == StatusCode::OK { Ok(answer.into_body()) } else { Err(refusal(&answer)) }
+    }
+}
+
+/// The verifier key that a file holds, or that was typed.
+pub(crate) fn read_key(text: &str) -> Result<VerifierKey, CliError> {
+    let key = match std::fs::read_to_string(text) {
+        Ok(file) => file,
+        Err(error) if !text.contains('+') => {
+            return Err(CliError::Key { text: text.into(), reason: error.to_string() });
+        }
+        Err(_) => text.to_owned(),
+    };
+    key.trim()
+        .parse()
+        .map_err(|error: ledger::note::BadKey| CliError::Key { text: text.into(), reason: error.to_string() })
+}
+
+fn parse_origin(url: &str) -> Result<String, CliError> {
+    let bad = || CliError::Url { text: url.into() };
+    let uri: Uri = url.trim_end_matches('/').parse().map_err(|_| bad())?;
+    match (uri.scheme_str(), uri.authority(), uri.path()) {
+        (Some("https"), Some(authority), "" | "/") => Ok(format!("https://{authority}")),
+        _ => Err(bad()),
+    }
+}
+
+fn read_token(file: &Path) -> Result<HeaderValue, CliError> {
+    let text = std::fs::read_to_string(file).map_err(|error| CliError::File { path: file.into(), error })?;
+    let mut token = HeaderValue::try_from(format!("Bearer {}", text.trim())).map_err(|_| CliError::File {
+        path: file.into(),
+        error: std::io::Error::new(std::io::ErrorKind::InvalidData, "not a token"),
+    })?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
+fn refusal(answer: &http::Response<Bytes>) -> CliError {
+    let status = answer.status().as_u16();
+    match serde_json::from_slice::<ErrorAnswer>(answer.body()) {
+        Ok(ErrorAnswer { error }) => {
+            CliError::Refused { status, reason: error.reason, message: error.message }
+        }
+        Err(_) => CliError::Refused { status, reason: "unknown".into(), message: "it gave no reason".into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_origins() {
+        assert_eq!(parse_origin("https://r:8443/").unwrap(), "https://r:8443");
+        for bad in ["http://r", "r:8443", "https://r/log", ""] {
+            assert!(parse_origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_typed_or_in_a_file() {
+        let key = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+        assert_eq!(read_key(key).unwrap().name(), "example.com/foo");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log.vkey");
+        std::fs::write(&file, format!("{key}\n")).unwrap();
+        assert_eq!(read_key(file.to_str().unwrap()).unwrap().name(), "example.com/foo");
+        assert!(read_key("no-such-file").unwrap_err().to_string().contains("No such file"));
+        assert!(read_key(&key.replace("foo", "bar")).unwrap_err().to_string().contains("does not belong"));
+    }
+}

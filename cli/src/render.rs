@@ -1,0 +1,168 @@
+//! How things are printed: tables for people, JSON for programs.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use comfy_table::{Cell, Color as TableColor, ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use ledger::call::{Access, CallResult};
+use ledger::search::{Call, FoundTable};
+use serde::Serialize;
+
+use crate::args::{Color, Format};
+use crate::text::{one_line, printable};
+
+/// Columns that a table may take when standard output is no terminal.
+const DEFAULT_WIDTH: u16 = 160;
+
+/// Widest single line of SQL in a table, in characters; `--wide` shows it whole.
+const SQL_WIDTH: usize = 90;
+
+/// Most tables named in one line.
+const TABLES_SHOWN: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) format: Format,
+    pub(crate) colored: bool,
+    width: u16,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format, color: Color) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let colored = match color {
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
+            Color::Always => true,
+            Color::Never => false,
+        };
+        let width = terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+        Self { format, colored, width: width.map_or(DEFAULT_WIDTH, |size| size.ws_col.max(60)) }
+    }
+
+    pub(crate) fn line(self, text: &str) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{text}")
+    }
+
+    pub(crate) fn json<T: Serialize>(self, value: &T) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, value)?;
+        writeln!(out)
+    }
+
+    /// A table without lines, as wide as the terminal.
+    pub(crate) fn table(self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(self.width);
+        table.set_header(header.iter().map(|name| self.heading(name)));
+        if self.colored {
+            table.enforce_styling();
+        }
+        table
+    }
+
+    fn heading(self, name: &str) -> Cell {
+        let cell = Cell::new(name);
+        if self.colored { cell.add_attribute(comfy_table::Attribute::Bold) } else { cell }
+    }
+
+    /// How the call ended, in words and colour.
+    pub(crate) fn result(self, call: &Call) -> Cell {
+        let (text, color) = result_of(call);
+        let cell = Cell::new(text);
+        if self.colored { cell.fg(color) } else { cell }
+    }
+}
+
+/// `200`, `404 notFound`, `refused recorder_unavailable`, `open`
+pub(crate) fn result_text(call: &Call) -> String {
+    result_of(call).0
+}
+
+fn result_of(call: &Call) -> (String, TableColor) {
+    let reason =
+        call.reason.as_deref().map(|reason| format!(" {}", one_line(reason, 40))).unwrap_or_default();
+    match (call.result, call.status) {
+        (None, _) => ("open".into(), TableColor::Yellow),
+        (Some(CallResult::Answered), status) => {
+            let failed = call.reason.is_some() || status.is_some_and(|status| status >= 400);
+            let color = if failed { TableColor::Red } else { TableColor::Green };
+            (format!("{}{reason}", status.unwrap_or_default()), color)
+        }
+        (Some(CallResult::Refused), _) => (format!("refused{reason}"), TableColor::Magenta),
+        (Some(CallResult::Failed), _) => (format!("failed{reason}"), TableColor::Red),
+        (Some(CallResult::Aborted), _) => (format!("aborted{reason}"), TableColor::Red),
+    }
+}
+
+/// `r billing.invoices, w staging.imports, +2`: read or written.
+pub(crate) fn tables_text(call: &Call) -> String {
+    let named: Vec<String> =
+        call.tables.iter().take(TABLES_SHOWN).map(|found| table_text(call, found)).collect();
+    let more = call.tables.len().saturating_sub(TABLES_SHOWN);
+    let more = if more > 0 { format!(" +{more}") } else { String::new() };
+    format!("{}{more}", named.join(", "))
+}
+
+/// The project is left out when it is the call's own or BigQuery's anonymous result table says nothing to people.
+fn table_text(call: &Call, found: &FoundTable) -> String {
+    let access = match found.table.access {
+        Access::Read => "r",
+        Access::Write => "w",
+    };
+    let own = call.http.path.split('/').skip_while(|part| *part != "projects").nth(1);
+    let mut table = found.table.clone();
+    if table.project.as_deref() == own {
+        table.project = None;
+    }
+    format!("{access} {}", printable(&table.to_string()))
+}
+
+/// What came back: rows read, rows changed.
+pub(crate) fn rows_text(call: &Call) -> String {
+    match (call.affected_rows, call.rows.or(call.total_rows)) {
+        (Some(changed), _) => format!("{changed} changed"),
+        (None, Some(rows)) => rows.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+/// The statement, or what was called when there is none.
+pub(crate) fn statement_text(call: &Call, wide: bool) -> String {
+    let Some(sql) = &call.sql else { return format!("({})", printable(&call.method)) };
+    let cut = if call.sql_truncated { "\u{2026}" } else { "" };
+    if wide { format!("{}{cut}", printable(sql)) } else { one_line(&format!("{sql}{cut}"), SQL_WIDTH) }
+}
+
+/// To the second, in UTC.
+pub(crate) fn time_text(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// `1.2 ms`, `3.4 s`
+pub(crate) fn duration_text(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} \u{b5}s"),
+        1_000..1_000_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        _ => format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration_text(999), "999 \u{b5}s");
+        assert_eq!(duration_text(1_250), "1.2 ms");
+        assert_eq!(duration_text(61_900_000), "61.9 s");
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(time_text("2026-11-22T10:00:00.123+02:00".parse().unwrap()), "2026-11-22 08:00:00");
+    }
+}

@@ -1,0 +1,56 @@
+//! A log in a directory, as the recorder lays it out: `log/` (a tlog-tiles log) beside `blobs/`.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use ledger::digest::Digest;
+use ledger::tile::Tile;
+use ledger::verify::LogSource;
+
+use super::cut;
+
+pub(crate) struct Directory {
+    log: PathBuf,
+    blobs: PathBuf,
+}
+
+impl Directory {
+    /// `path` is a recorder's data directory, or a bare tlog-tiles directory (then there are no blobs).
+    pub(crate) fn new(path: &Path) -> Self {
+        let log = if path.join("checkpoint").exists() { path.to_owned() } else { path.join("log") };
+        Self { log, blobs: path.join("blobs") }
+    }
+}
+
+impl LogSource for Directory {
+    type Error = io::Error;
+
+    fn checkpoint(&self) -> io::Result<Vec<u8>> {
+        named(&self.log.join("checkpoint"))
+    }
+
+    fn tile(&self, tile: Tile) -> io::Result<Vec<u8>> {
+        let path = self.log.join(tile.to_string());
+        match named(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !tile.is_full() => {
+                let full = named(&self.log.join(tile.full().to_string())).map_err(|_| error)?;
+                cut(tile, &full)
+                    .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the full tile is torn"))
+            }
+            read => read,
+        }
+    }
+
+    fn blob(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
+        let hex = digest.hex();
+        match named(&self.blobs.join(&hex[..2]).join(&hex)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+}
+
+fn named(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}

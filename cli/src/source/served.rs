@@ -1,0 +1,78 @@
+//! A log that a recorder serves.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use ledger::digest::Digest;
+use ledger::proof::TileSource;
+use ledger::tile::{Level, Tile, parse_hashes};
+use ledger::tree::Hash;
+use ledger::verify::LogSource;
+
+use super::cut;
+use crate::error::CliError;
+use crate::reader::Reader;
+
+pub(crate) struct Served<'a> {
+    reader: &'a Reader,
+    /// Hash tiles that a proof asks for again and again.
+    tiles: RefCell<HashMap<Tile, Vec<u8>>>,
+}
+
+impl<'a> Served<'a> {
+    pub(crate) fn new(reader: &'a Reader) -> Self {
+        Self { reader, tiles: RefCell::default() }
+    }
+
+    fn fetch(&self, tile: Tile) -> Result<Vec<u8>, CliError> {
+        let path = format!("/log/{tile}");
+        let bytes = match tile.level {
+            Level::Entries => self.reader.get_private(&path)?,
+            Level::Hashes(_) => self.reader.get_public(&path)?,
+        };
+        Ok(bytes.to_vec())
+    }
+}
+
+impl LogSource for Served<'_> {
+    type Error = CliError;
+
+    fn checkpoint(&self) -> Result<Vec<u8>, CliError> {
+        Ok(self.reader.get_public("/log/checkpoint")?.to_vec())
+    }
+
+    fn tile(&self, tile: Tile) -> Result<Vec<u8>, CliError> {
+        match self.fetch(tile) {
+            Err(CliError::Refused { status: 404, .. }) if !tile.is_full() => {
+                // A partial tile may be gone once the full one is there.
+                let full = self.fetch(tile.full())?;
+                cut(tile, &full).ok_or_else(|| CliError::Answer(format!("{} is torn", tile.full())))
+            }
+            read => read,
+        }
+    }
+
+    fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, CliError> {
+        match self.reader.get_private(&format!("/v1/blobs/{}", digest.hex())) {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Err(CliError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl TileSource for Served<'_> {
+    type Error = CliError;
+
+    fn hashes(&self, tile: Tile) -> Result<Vec<Hash>, CliError> {
+        let known = self.tiles.borrow().get(&tile).cloned();
+        let bytes = match known {
+            Some(bytes) => bytes,
+            None => self.tile(tile)?,
+        };
+        let hashes =
+            parse_hashes(tile, &bytes).map_err(|error| CliError::Answer(format!("{tile}: {error}")))?;
+        self.tiles.borrow_mut().insert(tile, bytes);
+        Ok(hashes)
+    }
+}
