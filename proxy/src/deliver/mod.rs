@@ -4,6 +4,7 @@
 //! has room in the queue reserved for the outcome, so that an outcome never waits and is never lost for lack of room.
 
 mod chain;
+mod follow;
 mod metrics;
 mod recorder;
 mod sender;
@@ -152,7 +153,9 @@ impl Deliver {
         let (state, observer) = watch::channel(State::Working);
         let metrics = Metrics::new(registry)?;
         let recorder = recorder::Recorder::new(settings.recorder);
-        let sender = Sender { recorder, queue: receiver, state, metrics: metrics.clone() };
+        let follower = follow::Follower::new(recorder.clone());
+        let receipts = watch::Sender::new(None);
+        let sender = Sender { recorder, queue: receiver, state, receipts, metrics: metrics.clone() };
         let shared = Shared {
             session,
             deliver_timeout: settings.deliver_timeout,
@@ -166,7 +169,7 @@ impl Deliver {
         };
         let start = SessionStart { heartbeat_seconds: HEARTBEAT.as_secs(), ..settings.start };
         shared.say_about_session(Body { start: Some(start), ..Body::default() });
-        let delivery = Delivery { task: tokio::spawn(sender.run()), state: observer };
+        let delivery = Delivery { task: tokio::spawn(sender.run(follower)), state: observer };
         Ok((Self { shared: Arc::new(shared) }, delivery))
     }
 

@@ -9,8 +9,10 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use ledger::batch::MEDIA_TYPE;
+use ledger::checkpoint::Checkpoint;
 use ledger::note::VerifierKey;
 use ledger::receipt::{Acknowledgement, BadReceipt, Receipt};
+use ledger::tile::Tile;
 use runtime::client::{ClientError, HttpsClient};
 use rustls::ClientConfig;
 use serde::Deserialize;
@@ -34,8 +36,10 @@ pub struct RecorderSettings {
     pub token_file: PathBuf,
 }
 
+#[derive(Clone)]
 pub(super) struct Recorder {
     client: HttpsClient,
+    origin: String,
     batches: Uri,
     key: VerifierKey,
     token_file: PathBuf,
@@ -96,10 +100,11 @@ impl From<BadReceipt> for DeliveryError {
 
 impl Recorder {
     pub(super) fn new(settings: RecorderSettings) -> Self {
-        let origin = settings.url.to_string();
-        let batches = format!("{}/v1/batches", origin.trim_end_matches('/'));
+        let origin = settings.url.to_string().trim_end_matches('/').to_owned();
+        let batches = format!("{origin}/v1/batches");
         Self {
             client: HttpsClient::new(settings.tls, ATTEMPT_TIMEOUT, MAX_ANSWER),
+            origin,
             batches: batches.parse().expect("a URL with a path after its authority is a URL"),
             key: settings.key,
             token_file: settings.token_file,
@@ -126,6 +131,36 @@ impl Recorder {
         let receipt = Receipt::verify(acknowledgement.receipt.as_bytes(), &self.key)?;
         receipt.check(&acknowledgement.envelopes, statements)?;
         Ok(receipt)
+    }
+
+    /// The newest checkpoint, verified. One that the key did not sign is [`DeliveryError::Receipt`].
+    pub(super) async fn checkpoint(&self) -> Result<Checkpoint, DeliveryError> {
+        let note = self.public("checkpoint").await?;
+        Checkpoint::verify(&note, &self.key).map_err(|error| DeliveryError::Receipt(error.to_string()))
+    }
+
+    /// A hash tile. The recorder may have only the full one left, whose first hashes are the same.
+    pub(super) async fn tile(&self, tile: Tile) -> Result<Vec<u8>, DeliveryError> {
+        match self.public(&tile.to_string()).await {
+            Err(DeliveryError::Refused(_)) if !tile.is_full() => {
+                let full = self.public(&tile.full().to_string()).await?;
+                Ok(full[..full.len().min(32 * usize::from(tile.width))].to_vec())
+            }
+            fetched => Ok(fetched?.to_vec()),
+        }
+    }
+
+    /// A file of the log that is there for everyone.
+    async fn public(&self, path: &str) -> Result<Bytes, DeliveryError> {
+        let request = Request::get(format!("{}/log/{path}", self.origin))
+            .body(Full::default())
+            .expect("the recorder's URL and a path of ours make a request");
+        let answer = self.client.send(request).await?;
+        if answer.status() == StatusCode::OK {
+            Ok(answer.into_body())
+        } else {
+            Err(refusal(answer.status(), answer.body()))
+        }
     }
 
     async fn bearer(&self) -> Result<HeaderValue, DeliveryError> {

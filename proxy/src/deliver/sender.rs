@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ledger::batch::{Batch, MAX_BATCH, MAX_BLOBS, MAX_STATEMENTS};
+use ledger::receipt::ReceiptEntry;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::chain::Placed;
+use super::follow::Follower;
 use super::metrics::Metrics;
 use super::recorder::{DeliveryError, Recorder};
 
@@ -43,12 +45,26 @@ pub(super) struct Sender {
     pub(super) recorder: Recorder,
     pub(super) queue: mpsc::UnboundedReceiver<Waiting>,
     pub(super) state: watch::Sender<State>,
+    /// The last entry that was acknowledged, for the follower.
+    pub(super) receipts: watch::Sender<Option<ReceiptEntry>>,
     pub(super) metrics: Metrics,
 }
 
 impl Sender {
     /// Runs until the queue is closed and empty, or the session is over.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self, follower: Follower) {
+        let (state, receipts) = (self.state.clone(), self.receipts.subscribe());
+        tokio::select! {
+            () = self.send_all() => {}
+            broken = follower.run(receipts) => {
+                let over = State::Over { category: "log_broken", message: broken.as_str().into() };
+                tracing::error!(category = "log_broken", broken, "calls are refused from now on");
+                state.send_replace(over);
+            }
+        }
+    }
+
+    async fn send_all(mut self) {
         let mut left = None;
         while let Some((batch, waiting)) = self.gather(&mut left).await {
             let statements: Vec<&[u8]> =
@@ -97,7 +113,8 @@ impl Sender {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.recorder.submit(batch.clone(), statements).await {
-                Ok(_receipt) => {
+                Ok(receipt) => {
+                    self.receipts.send_replace(receipt.entries.last().copied());
                     self.metrics.delivered(statements.len(), started.elapsed());
                     self.state
                         .send_if_modified(|state| std::mem::replace(state, State::Working) != State::Working);
