@@ -49,6 +49,10 @@ impl Chain {
         Self { session, connection, next: 0, prev: None }
     }
 
+    pub(super) fn session(&self) -> Uuid {
+        self.session
+    }
+
     /// Gives a saying the next place. On an error the chain is as it was.
     pub(super) fn place(&mut self, saying: Saying, now: Timestamp) -> Result<Placed, BadStatement> {
         let kind = saying.body.kind().expect("every saying has the part of exactly one kind");
