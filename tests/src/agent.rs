@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
@@ -40,8 +40,8 @@ pub struct Agent {
 /// A command that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Did it exit 0?
-    pub success: bool,
+    /// Its exit code; `None` after a signal.
+    pub code: Option<i32>,
     /// What it printed.
     pub stdout: String,
     /// Its complaints.
@@ -123,17 +123,22 @@ impl Agent {
         let output = tokio::time::timeout(LIMIT, command.output()).await;
         let output = output.map_err(|_| Trouble::new(format!("{name} did not end within {LIMIT:?}")))?;
         let output = output.doing(format!("running {name}"))?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Finished {
-            success: output.status.success(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-            took: start.elapsed(),
-        })
+        Ok(Finished::new(output, start.elapsed()))
     }
 }
 
 impl Finished {
+    pub(crate) fn new(output: Output, took: Duration) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr), took }
+    }
+
+    /// Did it exit 0?
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
     /// All that it printed: `bq` prints errors to its standard output.
     #[must_use]
     pub fn said(&self) -> String {

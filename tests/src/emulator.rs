@@ -41,26 +41,32 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts it and makes `billing.invoices` (2 of 4 rows overdue) and `staging.imports` (3 of 5 rows of batch 42).
-    /// Its files lie in `folder`.
+    /// Starts it, and doesn't wait. Its files lie in `folder`.
     ///
     /// # Errors
-    /// It doesn't start, or refuses the tables.
-    pub async fn start(tools: &Tools, folder: &Path) -> Result<Self> {
+    /// It can't be run.
+    pub fn launch(tools: &Tools, folder: &Path) -> Result<Self> {
         let upstream = Upstream { rest: free_port()?, grpc: free_port()? };
         let mut command = command(tools, upstream, &folder.join("emulator"));
         let process = Process::start("emulator", &mut command, folder)?;
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let mut emulator = Self { process, upstream, client };
-        emulator.answers().await?;
+        Ok(Self { process, upstream, client: Client::builder(TokioExecutor::new()).build_http() })
+    }
+
+    /// Waits until it answers, then makes `billing.invoices` (2 of 4 rows overdue) and `staging.imports` (3 of 5 rows of
+    /// batch 42).
+    ///
+    /// # Errors
+    /// It doesn't get ready, or refuses the tables.
+    pub async fn furnished(mut self) -> Result<Self> {
+        self.answers().await?;
         for dataset in ["billing", "staging"] {
             let reference = json!({ "datasetReference": { "projectId": PROJECT, "datasetId": dataset } });
-            emulator.post("datasets", &reference).await?;
+            self.post("datasets", &reference).await?;
         }
         for table in TABLES {
-            emulator.query(table).await?;
+            self.query(table).await?;
         }
-        Ok(emulator)
+        Ok(self)
     }
 
     /// Its ports.

@@ -18,19 +18,19 @@ async fn clients_reach_bigquery_through_a_plain_tunnel() {
     let tools = Tools::find().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let ca = TestCa::new(folder.path(), "Test CA").unwrap();
-    let emulator = Emulator::start(&tools, folder.path()).await.unwrap();
+    let emulator = Emulator::launch(&tools, folder.path()).unwrap().furnished().await.unwrap();
     let front = Front::start(&ca, emulator.upstream()).await.unwrap();
     let tunnel = Tunnel::start(front.address()).await.unwrap();
     let agent = Agent::new(&tools, folder.path().join("agent"), tunnel.address(), &ca.path()).unwrap();
 
     front.gzip(true);
     let rest = agent.python_query(OVERDUE).await.unwrap();
-    assert!(rest.success, "{}", rest.said());
+    assert!(rest.success(), "{}", rest.said());
     assert_eq!(rest.stdout.trim(), r#"[{"account_id": "A-17"}, {"account_id": "A-19"}]"#);
 
     front.gzip(false); // gRPC compresses for itself
     let grpc = agent.python_read_rows("staging.imports").await.unwrap();
-    assert!(grpc.success, "{}", grpc.said());
+    assert!(grpc.success(), "{}", grpc.said());
     assert_eq!(grpc.stdout.trim(), "5");
 
     let seen: Vec<String> = front.arrivals().iter().map(request_line).collect();
@@ -50,7 +50,7 @@ async fn clients_reach_bigquery_through_a_plain_tunnel() {
     }
     front.gzip(true);
     let bq = agent.bq_query(OVERDUE).await.unwrap();
-    assert!(bq.success, "{}", bq.said());
+    assert!(bq.success(), "{}", bq.said());
     assert_eq!(bq.stdout.trim(), r#"[{"account_id":"A-17"},{"account_id":"A-19"}]"#);
     let seen: Vec<String> = front.arrivals().iter().skip(3).map(request_line).collect();
     assert_eq!(seen[0], "POST bigquery.googleapis.com/bigquery/v2/projects/acme-data/jobs?alt=json");

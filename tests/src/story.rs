@@ -1,0 +1,315 @@
+//! The story that `make demo` tells and `make test` holds us to: two agents, one record, and nobody who can talk it away.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ledger::call::CallResult;
+use ledger::search::{Answer, Call};
+use ledger::statement::kind;
+
+use crate::agent::{Finished, TOKEN};
+use crate::front::Arrival;
+use crate::log::{self, Logged};
+use crate::narrator::Narrator;
+use crate::stage::{PATIENCE, Player, Stage};
+use crate::trouble::{Doing as _, Result, Trouble};
+
+/// How long the last outcomes may take to become searchable.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+
+/// What one agent did.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// `namespace/service-account`
+    pub agent: String,
+    /// `bq` or `python`.
+    pub client: &'static str,
+    /// What it asked for.
+    pub sql: &'static str,
+    /// What it was answered.
+    pub finished: Finished,
+}
+
+/// What came to pass.
+#[derive(Debug)]
+pub struct Told {
+    /// What the agents did.
+    pub acts: Vec<Act>,
+    /// What the record says of it: the calls that have SQL, newest first.
+    pub trail: Vec<Call>,
+    /// What an agent was told while the recorder was away.
+    pub refusal: Finished,
+    /// What reached "BigQuery".
+    pub arrivals: Vec<Arrival>,
+    /// The log, at its end.
+    pub entries: Vec<Logged>,
+    /// `verify-log` of the log.
+    pub verified: Finished,
+    /// `verify-log` of a copy with one byte changed.
+    pub forged: Finished,
+}
+
+const OVERDUE: &str = "SELECT account_id, status FROM billing.invoices WHERE status = \"overdue\"";
+const CLEAN_UP: &str = "DELETE FROM staging.imports WHERE batch_id = 42";
+const SALARIES: &str = "SELECT name, amount FROM billing.salaries";
+
+/// Tells it.
+///
+/// # Errors
+/// Something could not be run, or something that the story claims is not so.
+pub async fn tell(narrator: &Narrator) -> Result<Told> {
+    let stage = set_the_stage(narrator).await?;
+    let acts = agents_work(narrator, &stage).await?;
+    let trail = auditor_searches(narrator, &stage, &acts).await?;
+    let Stage { billing, auditor, front, recorder, folder, .. } = stage;
+
+    let (data, key) = (recorder.data().to_owned(), recorder.key());
+    narrator.step(
+        "No record, no query",
+        "The recorder is stopped. A call that cannot be recorded is not made: the sidecar refuses it, in BigQuery's own\n\
+         error format, so that every client shows the reason.",
+    );
+    recorder.stop().await?;
+    let refusal =
+        agent_is_refused(narrator, &billing, front.arrivals().len(), || front.arrivals().len()).await?;
+    let arrivals = front.arrivals();
+    let entries = log::read(&data)?;
+    count(narrator, &entries, &arrivals)?;
+
+    narrator.step(
+        "The log is verified",
+        "Anybody with the log's public key can do this; it needs neither the recorder nor trust in it.",
+    );
+    let verify = async |data: &Path| {
+        let arguments = ["verify-log", &data.display().to_string(), "--key", &key.display().to_string()];
+        auditor.bqwitness(&arguments).await
+    };
+    narrator.command("auditor", "bqwitness verify-log recorder --key log.vkey");
+    let verified = verify(&data).await?;
+    narrator.output(&verified.said());
+    narrator.claim(verified.code == Some(0), "the log holds (exit code 0)")?;
+    let token = contains(&data, TOKEN.as_bytes())?;
+    narrator.claim(!token, "the agents' token, which every request carried, is nowhere in it")?;
+
+    narrator.step(
+        "One byte is changed",
+        "In a copy of the log, the DELETE is blamed on another pod: \"etl-0\" becomes \"etl-1\". Only one byte differs.",
+    );
+    let copy = folder.path().join("forged");
+    copy_folder(&data, &copy)?;
+    let index = log::forge(&copy, is_clean_up, "\"pod\":\"etl-0", b'1')?;
+    narrator.command("auditor", "bqwitness verify-log forged --key log.vkey");
+    let forged = verify(&copy).await?;
+    narrator.output(&forged.said());
+    let named = forged.said().contains(&format!("entry {index}:"));
+    narrator.claim(
+        forged.code == Some(1) && named,
+        &format!("the change is found, in entry {index} (exit code 1)"),
+    )?;
+    Ok(Told { acts, trail, refusal, arrivals, entries, verified, forged })
+}
+
+async fn set_the_stage(narrator: &Narrator) -> Result<Stage> {
+    narrator.step(
+        "The stage",
+        "An emulator plays BigQuery, behind TLS of ours that counts every request. A recorder keeps the log. Two pods\n\
+         with identities of their own each have an agent and, on its only way out, a sidecar.",
+    );
+    let start = Instant::now();
+    let stage = Stage::set().await?;
+    narrator.say(&format!(
+        "BigQuery  {}, as https://bigquery.googleapis.com\nrecorder  {}",
+        stage.tools.emulator,
+        stage.recorder.url()
+    ));
+    for Player { pod, sidecar, .. } in [&stage.billing, &stage.etl] {
+        narrator.say(&format!(
+            "agent     {}, in pod {}, sidecar at {}",
+            pod.agent(),
+            pod.name,
+            sidecar.listen()
+        ));
+    }
+    narrator.say(&format!("ready after {:.1} s", start.elapsed().as_secs_f32()));
+    Ok(stage)
+}
+
+async fn agents_work(narrator: &Narrator, stage: &Stage) -> Result<Vec<Act>> {
+    narrator.step(
+        "Two agents work",
+        "Their clients are unmodified and know nothing of a record. All that they were given is what injection gives a\n\
+         pod: the sidecar as HTTPS_PROXY, and a file of certificates to trust.",
+    );
+    let billing = async { Ok(vec![query(&stage.billing, stage.billing.agent.has_bq(), OVERDUE).await?]) };
+    let etl = async {
+        Ok(vec![query(&stage.etl, false, CLEAN_UP).await?, query(&stage.etl, false, SALARIES).await?])
+    };
+    let (billing, etl) = tokio::try_join!(billing, etl)?;
+    let acts = [billing, etl].concat();
+    for act in &acts {
+        narrator.command(&act.agent, &format!("{} '{}'", act.client, act.sql));
+        narrator.output(&act.finished.said());
+    }
+    let answered = |sql| acts.iter().any(|act| act.sql == sql && act.finished.success());
+    narrator.claim(answered(OVERDUE) && answered(CLEAN_UP), "both agents got what they asked for")?;
+    narrator.claim(!answered(SALARIES), "a table that is not there gave BigQuery's own error")?;
+    Ok(acts)
+}
+
+async fn query(player: &Player, with_bq: bool, sql: &'static str) -> Result<Act> {
+    let (client, finished) = match with_bq {
+        true => ("bq query", player.agent.bq_query(sql).await?),
+        false => ("python query.py", player.agent.python_query(sql).await?),
+    };
+    Ok(Act { agent: player.pod.agent(), client, sql, finished })
+}
+
+async fn auditor_searches(narrator: &Narrator, stage: &Stage, acts: &[Act]) -> Result<Vec<Call>> {
+    narrator.step(
+        "An auditor asks who did what",
+        "The names come from the pods' identities, which the recorder verified. Neither an agent nor a shared key can\n\
+         say otherwise.",
+    );
+    let trail = settled_trail(stage).await?;
+    for arguments in
+        [&["search"][..], &["search", "--agent", "agents/etl"], &["search", "--table", "billing.invoices"]]
+    {
+        narrator.command("auditor", &format!("bqwitness {}", arguments.join(" ")));
+        let found = stage.auditor.bqwitness(arguments).await?;
+        narrator.output(&found.said());
+        narrator.claim(found.success(), "the recorder answered")?;
+    }
+    for (act, player) in acts.iter().zip([&stage.billing, &stage.etl, &stage.etl]) {
+        let calls: Vec<&Call> = trail.iter().filter(|call| call.sql.as_deref() == Some(act.sql)).collect();
+        let subject = calls.first().map(|call| &call.subject);
+        let is_player = subject.is_some_and(|subject| {
+            subject.service_account == player.pod.service_account
+                && subject.pod_uid == player.pod.uid.to_string()
+        });
+        let kind = act.sql.split(' ').next().unwrap_or_default();
+        let what = format!("the {kind} is there once, and was {}'s", player.pod.agent());
+        narrator.claim(calls.len() == 1 && is_player, &what)?;
+    }
+    Ok(trail)
+}
+
+/// The calls that carry SQL, once all that ended is in the index.
+async fn settled_trail(stage: &Stage) -> Result<Vec<Call>> {
+    let start = Instant::now();
+    loop {
+        let found = stage.auditor.bqwitness(&["--output", "json", "search"]).await?;
+        if !found.success() {
+            return Err(Trouble::new(format!("bqwitness search failed: {}", found.said())));
+        }
+        let answer: Answer = serde_json::from_str(&found.stdout).doing("the answer of bqwitness search")?;
+        let open = answer.calls.iter().filter(|call| call.result.is_none()).count();
+        if open == 0 && answer.calls.len() >= stage.front.arrivals().len() {
+            return Ok(answer.calls.into_iter().filter(|call| call.sql.is_some()).collect());
+        }
+        if start.elapsed() > SETTLE_LIMIT {
+            return Err(Trouble::new(format!(
+                "{open} calls have no outcome after {SETTLE_LIMIT:?}: {answer:?}"
+            )));
+        }
+    }
+}
+
+async fn agent_is_refused(
+    narrator: &Narrator,
+    player: &Player,
+    arrived: usize,
+    arrivals: impl Fn() -> usize,
+) -> Result<Finished> {
+    let refusal = query(player, false, OVERDUE).await?;
+    narrator.command(&refusal.agent, &format!("{} '{}'", refusal.client, refusal.sql));
+    narrator.output(&refusal.finished.said());
+    let waited = refusal.finished.took >= PATIENCE;
+    narrator
+        .claim(!refusal.finished.success() && waited, "the agent was refused, after the sidecar had tried")?;
+    narrator.claim(
+        refusal.finished.said().contains("503"),
+        "it was told so in BigQuery's words, with status 503",
+    )?;
+    narrator.claim(arrivals() == arrived, "nothing of it reached BigQuery")?;
+    Ok(refusal.finished)
+}
+
+/// Holds what the log says was forwarded against what the front saw arrive: the same requests, each as often.
+fn count(narrator: &Narrator, entries: &[Logged], arrivals: &[Arrival]) -> Result<()> {
+    narrator.step(
+        "The count",
+        "The front knows nothing of the record, and the record nothing of the front. If a call had got past, they would\n\
+         differ.",
+    );
+    let forwarded = sorted(forwarded(entries));
+    let arrived = sorted(
+        arrivals.iter().map(|seen| format!("{} https://{}{}", seen.verb, seen.host, seen.path)).collect(),
+    );
+    forwarded.iter().for_each(|line| narrator.output(line));
+    if forwarded != arrived {
+        return Err(Trouble::new(format!(
+            "the log says forwarded:\n{forwarded:#?}\nthe front saw:\n{arrived:#?}"
+        )));
+    }
+    let (log, front) = (forwarded.len(), arrived.len());
+    narrator.claim(
+        log > 0,
+        &format!("{log} intents forwarded, says the log; {front} requests arrived, says the front"),
+    )
+}
+
+/// The request lines of the intents whose outcome says that they left.
+fn forwarded(entries: &[Logged]) -> Vec<String> {
+    let left = |session, seq| {
+        let outcomes = entries.iter().filter(|entry| entry.statement.session == session);
+        let mut outcomes = outcomes.filter_map(|entry| entry.statement.body.outcome.as_ref());
+        outcomes
+            .any(|outcome| outcome.call == seq && outcome.forwarded && outcome.result == CallResult::Answered)
+    };
+    let intents = entries.iter().filter(|entry| entry.statement.kind == kind::CALL_INTENT);
+    let left = intents.filter(|entry| left(entry.statement.session, entry.statement.seq));
+    let targets = left.filter_map(|entry| entry.statement.body.intent.as_ref()).map(|intent| &intent.http);
+    targets.map(|http| format!("{} https://{}{}", http.verb, http.host, http.path)).collect()
+}
+
+fn is_clean_up(entry: &Logged) -> bool {
+    let intent = entry.statement.body.intent.as_ref();
+    intent.is_some_and(|intent| intent.statement_kind.as_deref() == Some("DELETE"))
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+/// Is `text` in any file below `folder`?
+fn contains(folder: &Path, text: &[u8]) -> Result<bool> {
+    let reading = || format!("reading {}", folder.display());
+    for entry in std::fs::read_dir(folder).doing(reading())? {
+        let path = entry.doing(reading())?.path();
+        let found = if path.is_dir() {
+            contains(&path, text)?
+        } else {
+            std::fs::read(&path).doing(reading())?.windows(text.len()).any(|window| window == text)
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let copying = || format!("copying {}", from.display());
+    std::fs::create_dir(to).doing(copying())?;
+    for entry in std::fs::read_dir(from).doing(copying())? {
+        let entry = entry.doing(copying())?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().doing(copying())?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target).map(drop).doing(copying())?;
+        }
+    }
+    Ok(())
+}
