@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the build needs from the machine: a C compiler (SQLite and aws-lc are C), make, and Rust.
+# What the build needs from the machine: a C compiler (SQLite and aws-lc are C), make, public root certificates, and Rust.
 # For Debian 12 or newer; a moment when all is there already.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -11,6 +11,8 @@ c_compiler() {
   if command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null; then return; fi
   apt_install build-essential
 }
+
+roots() { [ -e /etc/ssl/certs/ca-certificates.crt ] || apt_install ca-certificates; }
 
 # The version of a cargo that runs. A rustup without a toolchain has a cargo that does not.
 rust_version() { rustc --version 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p'; }
@@ -32,4 +34,5 @@ rust() {
 }
 
 c_compiler
+roots
 rust
