@@ -1,1 +1,19 @@
 //! The append-only service: takes entries, keeps the log, answers searches.
+//!
+//! A batch's way in: [`api`] (TLS, HTTP) → [`authn`] (who speaks) → [`submission`] (is it well-formed) → [`sequencer`] (its
+//! place in session and log) → [`store`] (durable), and only then the receipt. [`index`] follows behind the log.
+
+pub mod api;
+pub mod app;
+pub mod authn;
+pub mod config;
+pub mod error;
+pub mod history;
+pub mod index;
+pub mod metrics;
+pub mod sequencer;
+pub mod sessions;
+pub mod store;
+pub mod strict;
+pub mod submission;
+pub mod voice;

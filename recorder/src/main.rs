@@ -1,2 +1,45 @@
-//! Entry point.
-fn main() {}
+//! Entry point: settings, signals, exit code. 0: stopped in order; 1: could not start or go on; 2: bad settings.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "settings are shown before there is a logger")]
+
+use std::process::ExitCode;
+
+use bqwitness_recorder::app::{App, AppError};
+use bqwitness_recorder::config::{Args, Config};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let config = match Args::parse().check() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if config.print_config {
+        print!("{}", config.describe());
+        return ExitCode::SUCCESS;
+    }
+    runtime::telemetry::init(&config.log_level, config.log_format);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(category = error.category(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), AppError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let app = App::start(config).await?;
+        app.run(async {
+            match runtime::drain::shutdown_signal().await {
+                Ok(signal) => tracing::info!(signal, "stopping"),
+                Err(error) => tracing::error!(%error, "no signal handlers; stopping"),
+            }
+        })
+        .await
+    })
+}

@@ -1,0 +1,99 @@
+//! `POST /v1/batches`: a batch in, and when it is durable, its receipt out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use ledger::batch::{BadBatch, MAX_BATCH, MEDIA_TYPE};
+use ledger::receipt::{Acknowledgement, Receipt};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Api;
+use crate::error::{Reason, Refusal};
+use crate::submission::{Speaker, Submission};
+
+/// Bodies that are held at one time, in KiB (48 MiB); the next one waits for [`BODY_TIMEOUT`], then is refused (`busy`).
+pub const ROOM_KIB: u32 = 48 * 1024;
+
+/// A body must be there within this time (`body_timeout`).
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A body above this is read on a thread that may block, so that hashing it holds up no one.
+const INLINE_BYTES: usize = 256 * 1024;
+
+/// The handler.
+pub async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
+    let outcome = record(&api, &headers, body).await;
+    let result = outcome.as_ref().map_or_else(Refusal::category, |_| "recorded");
+    api.metrics.batches.with_label_values(&[result]).inc();
+    match outcome {
+        Ok(acknowledgement) => Json(acknowledgement).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn record(api: &Api, headers: &HeaderMap, body: Body) -> Result<Acknowledgement, Refusal> {
+    let speaker = api.identify(headers)?.speaker()?;
+    check_media_type(headers)?;
+    let (room, bytes) = tokio::time::timeout(BODY_TIMEOUT, read_body(api, headers, body))
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new(Reason::BodyTimeout, "the body did not arrive in time")))?;
+    let submission = read_submission(speaker, bytes).await?;
+    let placed = api.queue.record(submission, room).await?;
+    let receipt = Receipt { origin: api.key.verifier().name().into(), entries: placed.entries };
+    Ok(Acknowledgement { receipt: receipt.sign(&api.key), envelopes: placed.envelopes })
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if given == Some(MEDIA_TYPE) && !headers.contains_key(header::CONTENT_ENCODING) {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::MediaType, format!("a batch is sent as {MEDIA_TYPE}, without content encoding")))
+}
+
+/// Waits for room, then reads the whole body; more than a batch may have is refused as soon as that is known.
+async fn read_body(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(OwnedSemaphorePermit, Bytes), Refusal> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length: usize = announced.unwrap_or(MAX_BATCH);
+    if length > MAX_BATCH {
+        return Err(too_large(length));
+    }
+    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(ROOM_KIB).max(1);
+    let room = tokio::time::timeout(BODY_TIMEOUT / 2, api.room.clone().acquire_many_owned(kib)).await;
+    let Ok(Ok(room)) = room else {
+        return Err(Refusal::new(Reason::Busy, "too many batches are on their way in: try again"));
+    };
+    let collected = Limited::new(body, MAX_BATCH).collect().await;
+    let bytes = collected.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            return too_large(MAX_BATCH + 1);
+        }
+        Refusal::new(Reason::MalformedBatch, "the body broke off")
+    })?;
+    Ok((room, bytes.to_bytes()))
+}
+
+fn too_large(length: usize) -> Refusal {
+    Refusal::new(Reason::BatchTooLarge, BadBatch::TooLarge(length).to_string())
+}
+
+async fn read_submission(speaker: Speaker, bytes: Bytes) -> Result<Submission, Refusal> {
+    let now = Timestamp::now();
+    if bytes.len() <= INLINE_BYTES {
+        return Submission::read(speaker, &bytes, now);
+    }
+    let reading = tokio::task::spawn_blocking(move || Submission::read(speaker, &bytes, now));
+    reading.await.unwrap_or_else(|_| Err(Refusal::new(Reason::Stopping, "the recorder is stopping")))
+}

@@ -1,0 +1,141 @@
+//! The API: who may ask what, over TLS, HTTP/1.1 and HTTP/2.
+//!
+//! | path | who | what |
+//! |---|---|---|
+//! | `POST /v1/batches` | speakers | [`ingest`]: statements and blobs in, receipt out |
+//! | `GET /v1/search` | readers | [`search`]: calls, from the index |
+//! | `GET /v1/entries/<index>` | readers | [`log`]: one leaf |
+//! | `GET /v1/blobs/<hex>` | readers | one blob, salt and content |
+//! | `GET /log/checkpoint`, `/log/tile/<level>/...` | everyone | the log's public half |
+//! | `GET /log/tile/entries/...` | readers | entry bundles |
+
+pub mod ingest;
+pub mod log;
+pub mod search;
+pub mod server;
+pub mod stall;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{HeaderMap, HeaderValue, header};
+use ledger::note::SigningNoteKey;
+use tokio::sync::Semaphore;
+
+use crate::authn::{Identity, Verifier};
+use crate::error::{Reason, Refusal};
+use crate::index::Searcher;
+use crate::metrics::Metrics;
+use crate::sequencer::Queue;
+use crate::store::error::StoreError;
+use crate::store::reader::LogReader;
+
+/// Reads of the disk at one time; others wait.
+const READS: usize = 16;
+
+/// What the handlers share.
+pub struct Api {
+    /// Verifies bearers.
+    pub verifier: Arc<Verifier>,
+    /// To the sequencer.
+    pub queue: Queue,
+    /// Signs receipts.
+    pub key: SigningNoteKey,
+    /// Reads the log.
+    pub reader: LogReader,
+    /// Asks the index.
+    pub searcher: Searcher,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Room for bodies, in KiB.
+    pub room: Arc<Semaphore>,
+    reads: Semaphore,
+}
+
+impl Api {
+    /// The API in front of these parts.
+    #[must_use]
+    pub fn new(
+        verifier: Arc<Verifier>,
+        queue: Queue,
+        key: SigningNoteKey,
+        reader: LogReader,
+        searcher: Searcher,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(ingest::ROOM_KIB as usize));
+        Self { verifier, queue, key, reader, searcher, metrics, room, reads: Semaphore::new(READS) }
+    }
+
+    /// The routes.
+    #[must_use]
+    pub fn router(self: Arc<Self>) -> Router {
+        let readers = Router::new()
+            .route("/v1/search", get(search::search))
+            .route("/v1/entries/{index}", get(log::entry))
+            .route("/v1/blobs/{digest}", get(log::blob))
+            .route("/log/tile/entries/{*path}", get(log::bundle))
+            .route_layer(middleware::from_fn_with_state(self.clone(), readers_only));
+        Router::new()
+            .merge(readers)
+            .route("/v1/batches", post(ingest::batch))
+            .route("/log/checkpoint", get(log::checkpoint))
+            .route("/log/tile/{*path}", get(log::tile))
+            .fallback(|| async { Refusal::new(Reason::NotFound, "there is nothing here") })
+            .method_not_allowed_fallback(|| async {
+                Refusal::new(Reason::MethodNotAllowed, "this place has another method")
+            })
+            .layer(middleware::map_response(no_sniffing))
+            .with_state(self)
+    }
+
+    /// Who sent this request.
+    ///
+    /// # Errors
+    /// A [`Refusal`]: no token, or not a good one.
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Refusal> {
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = bearer
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (_, token) = token.ok_or_else(|| {
+            Refusal::new(Reason::NoToken, "send a service account token: Authorization: Bearer TOKEN")
+        })?;
+        self.verifier.verify(token)
+    }
+
+    /// Does something with the disk on a thread that may block.
+    ///
+    /// # Errors
+    /// [`Reason::StorageFailed`]; the details are in the recorder's log.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&LogReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let _turn = self.reads.acquire().await;
+        let reader = self.reader.clone();
+        let done = tokio::task::spawn_blocking(move || what(&reader)).await;
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "a read failed");
+            Refusal::new(Reason::StorageFailed, "the recorder can't read this; its log says why")
+        };
+        done.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+}
+
+async fn readers_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    match api.identify(request.headers()).and_then(|identity| identity.must_be_reader()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Recorded bytes are never to be taken for a page by a browser.
+async fn no_sniffing(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,105 @@
+//! Connections: TLS, then HTTP/2 or HTTP/1.1, each within its limits, until the drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use runtime::drain::Watch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::stall::{STALL_LIMIT, Unstalled};
+use crate::metrics::Metrics;
+
+/// Most connections at one time; the next ones wait in the system's queue.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// TLS must be agreed upon within this time.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request's head must be there within this time; an idle HTTP/1.1 connection lives as long between two requests.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Greatest size of a request's head, in bytes.
+pub const MAX_HEAD: usize = 64 * 1024;
+
+/// Requests at one time on an HTTP/2 connection.
+pub const MAX_STREAMS: u32 = 64;
+
+/// An HTTP/2 peer is asked for a sign of life this often, and has as long to give one.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Takes connections until the drain, then lets those that are there finish their requests.
+pub async fn serve(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    router: Router,
+    mut drain: Watch,
+    metrics: Arc<Metrics>,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = tokio::select! {
+            () = drain.draining() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely: nothing else to do than to wait for one.
+                    tracing::warn!(%error, "can't accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let (tls, router, drain, metrics) = (tls.clone(), router.clone(), drain.clone(), metrics.clone());
+        tokio::spawn(async move {
+            metrics.connections.inc();
+            connection(stream, tls, router, drain).await;
+            metrics.connections.dec();
+            drop(place);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, mut drain: Watch) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection is gone");
+        return;
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Unstalled::new(stream, STALL_LIMIT),
+        Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
+        Err(_) => return tracing::debug!("no TLS in time"),
+    };
+    let builder = builder();
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
+    builder
+}

@@ -1,0 +1,239 @@
+//! Wires the recorder together, and takes it apart again.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::statement::LogEvent;
+use prometheus::Registry;
+use runtime::drain::Drain;
+use runtime::readiness::Readiness;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::api::{Api, server};
+use crate::authn::Verifier;
+use crate::authn::verifier::KeysError;
+use crate::config::Config;
+use crate::index::{IndexError, Indexer, Searcher};
+use crate::metrics::Metrics;
+use crate::sequencer::{Queue, Sequencer};
+use crate::store::error::StoreError;
+use crate::store::files::{LocalFiles, Lock};
+use crate::store::recover::{self, Opened};
+
+/// How long a drain waits for requests that are under way.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(15);
+
+/// The recorder can't start, or can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The log can't be opened or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No search index can be made.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The issuer's keys can't be read.
+    #[error("the token issuer's keys (--jwks): {0}")]
+    Keys(#[from] KeysError),
+    /// Certificate or key can't be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] runtime::tls::TlsError),
+    /// An address can't be listened on.
+    #[error("can't listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The port file can't be written.
+    #[error("--port-file {0}: {1}")]
+    PortFile(String, std::io::Error),
+    /// A metric is registered twice.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The system refuses signal handlers or threads.
+    #[error("the system: {0}")]
+    System(#[from] std::io::Error),
+    /// A thread ended without saying why.
+    #[error("the {0} thread panicked. Please report this; nothing acknowledged is lost")]
+    Panicked(&'static str),
+}
+
+impl AppError {
+    /// A fixed word for metrics and logs.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.category(),
+            Self::Index(_) => "index_failed",
+            Self::Keys(_) => "bad_keys",
+            Self::Tls(_) => "bad_tls",
+            Self::Listen(..) => "listen",
+            Self::PortFile(..) => "port_file",
+            Self::Metrics(_) => "metrics",
+            Self::System(_) => "system",
+            Self::Panicked(_) => "panicked",
+        }
+    }
+}
+
+/// A running recorder.
+pub struct App {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    drain: Drain,
+    queue: Queue,
+    sequencer: Worker,
+    publisher: Worker,
+    tasks: Vec<JoinHandle<()>>,
+    _lock: Lock,
+}
+
+impl App {
+    /// Opens the log and serves it.
+    ///
+    /// # Errors
+    /// [`AppError`]: what must be put right before it can start.
+    pub async fn start(config: Config) -> Result<Self, AppError> {
+        let registry = Registry::new();
+        let metrics = Arc::new(Metrics::new(&registry)?);
+        let readiness = Readiness::default();
+        let (recovering, listening) = (readiness.wait_for("recovery"), readiness.wait_for("listener"));
+        let verifier = Arc::new(Verifier::new(config.rules.clone(), &config.jwks)?);
+        let tls =
+            TlsAcceptor::from(Arc::new(runtime::tls::server_config(&config.tls_cert, &config.tls_key)?));
+        let (admin_listener, admin) = listen(config.admin).await?;
+        let mut tasks = vec![tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness))];
+        tasks.push(tokio::spawn(verifier.clone().reload()));
+
+        let (lock, opened) = open_log(&config, metrics.clone()).await?;
+        let Opened { key, wal, tail, publisher, reader, history, torn_bytes } = opened;
+        let start = start_event(history.stopped, tail.size(), torn_bytes);
+        let indexer =
+            Indexer::open(&config.data, &key.verifier().to_string(), reader.clone(), metrics.clone())?;
+        let searcher = Searcher::new(config.data.clone(), reader.clone(), indexer.covered());
+        let (sequencer, queue) =
+            Sequencer::new(wal, tail.clone(), reader.clone(), history, &config.origin, metrics.clone());
+        let publisher = Worker::spawn("publisher", move || publisher.run(&tail))?;
+        let sequencer = Worker::spawn("sequencer", move || sequencer.run(start))?;
+        let runtime = Handle::current();
+        std::thread::Builder::new().name("indexer".into()).spawn(move || indexer.run(&runtime))?;
+        drop(recovering);
+
+        let api = Arc::new(Api::new(verifier, queue.clone(), key, reader, searcher, metrics.clone()));
+        let (listener, listen) = listen(config.listen).await?;
+        let (drain, watch) = runtime::drain::channel();
+        tasks.push(tokio::spawn(server::serve(listener, tls, api.router(), watch, metrics)));
+        if let Some(path) = &config.port_file {
+            write_ports(path, listen, admin)
+                .map_err(|error| AppError::PortFile(path.display().to_string(), error))?;
+        }
+        drop(listening);
+        tracing::info!(%listen, %admin, origin = config.origin, "the recorder is ready");
+        Ok(Self { listen, admin, drain, queue, sequencer, publisher, tasks, _lock: lock })
+    }
+
+    /// Runs until `shutdown` is heard, then stops in order; or until a write fails.
+    ///
+    /// # Errors
+    /// What ended it. Nothing acknowledged is lost.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let failed = tokio::select! {
+            () = shutdown => None,
+            outcome = &mut self.sequencer.outcome => Some(self.sequencer.report(outcome)),
+            outcome = &mut self.publisher.outcome => Some(self.publisher.report(outcome)),
+        };
+        let outcome = match failed {
+            // The sequencer stops when the publisher does: the publisher knows why.
+            Some(Err(AppError::Store(StoreError::Stopping))) => {
+                let outcome = (&mut self.publisher.outcome).await;
+                self.publisher.report(outcome)
+            }
+            Some(outcome) => outcome,
+            None => return self.stop().await,
+        };
+        self.tasks.iter().for_each(JoinHandle::abort);
+        outcome
+    }
+
+    /// Takes no more connections, finishes requests, says goodbye in the log and publishes it.
+    async fn stop(self) -> Result<(), AppError> {
+        let Self { drain, queue, mut sequencer, mut publisher, tasks, .. } = self;
+        if !drain.run(DRAIN_LIMIT).await {
+            tracing::warn!("some requests did not finish in time");
+        }
+        queue.stop();
+        let outcome = (&mut sequencer.outcome).await;
+        let sequenced = sequencer.report(outcome);
+        let outcome = (&mut publisher.outcome).await;
+        publisher.report(outcome)?;
+        tasks.iter().for_each(JoinHandle::abort);
+        sequenced
+    }
+}
+
+/// A thread that may block, and how it ended.
+struct Worker {
+    name: &'static str,
+    outcome: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+impl Worker {
+    fn spawn(
+        name: &'static str,
+        work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<Self, AppError> {
+        let (sender, outcome) = oneshot::channel();
+        std::thread::Builder::new().name(name.into()).spawn(move || {
+            // An error means that the process does not wait for this thread any more.
+            let _unheard = sender.send(work()).is_err();
+        })?;
+        Ok(Self { name, outcome })
+    }
+
+    fn report(
+        &self,
+        outcome: Result<Result<(), StoreError>, oneshot::error::RecvError>,
+    ) -> Result<(), AppError> {
+        outcome.map_or(Err(AppError::Panicked(self.name)), |outcome| outcome.map_err(AppError::from))
+    }
+}
+
+async fn open_log(config: &Config, metrics: Arc<Metrics>) -> Result<(Lock, Opened), AppError> {
+    let (data, origin) = (config.data.clone(), config.origin.clone());
+    let opening = tokio::task::spawn_blocking(move || {
+        let files = Arc::new(LocalFiles::open(&data)?);
+        let lock = Lock::take(&data)?;
+        Ok::<_, StoreError>((lock, recover::open(files, &origin, metrics)?))
+    });
+    Ok(opening.await.map_err(|_| AppError::Panicked("recovery"))??)
+}
+
+fn start_event(stopped: Option<bool>, size: u64, torn_bytes: u64) -> LogEvent {
+    let recovered = stopped == Some(false);
+    if recovered {
+        tracing::warn!(size, torn_bytes, "the last run did not end in order; the log is whole");
+    }
+    LogEvent { stopping: false, version: runtime::VERSION.into(), size, recovered, torn_bytes }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
+    let failed = |error| AppError::Listen(address, error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Whoever sees the file sees both addresses.
+fn write_ports(path: &Path, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = std::fs::File::create(&temporary)?;
+    writeln!(file, "{}", serde_json::json!({ "listen": listen.to_string(), "admin": admin.to_string() }))?;
+    drop(file);
+    std::fs::rename(temporary, path)
+}

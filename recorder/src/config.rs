@@ -1,0 +1,292 @@
+//! Settings: flags and `BQWITNESS_*` variables, checked all together so that one start shows every mistake.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use runtime::telemetry::LogFormat;
+
+use crate::authn::verifier::{Account, Rules};
+
+/// The recorder: an append-only log of what AI agents do in BigQuery.
+#[derive(Debug, Parser)]
+#[command(name = "bqwitness-recorder", version, max_term_width = 100)]
+pub struct Args {
+    /// Directory of the log; made at the first start. Back it up as a whole
+    #[arg(long, env = "BQWITNESS_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address of the API (TLS); port 0 takes a free one
+    #[arg(long, env = "BQWITNESS_LISTEN", default_value = "0.0.0.0:8443", value_name = "ADDR")]
+    listen: String,
+    /// Address of /metrics, /readyz and /livez (plain HTTP)
+    #[arg(long, env = "BQWITNESS_ADMIN", default_value = "0.0.0.0:9090", value_name = "ADDR")]
+    admin: String,
+    /// Name of the log, like a URL without scheme: recorder.example.com/agents. It never changes
+    #[arg(long, env = "BQWITNESS_ORIGIN", value_name = "NAME")]
+    origin: Option<String>,
+    /// Certificate chain of the API (PEM)
+    #[arg(long, env = "BQWITNESS_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "BQWITNESS_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Issuer that tokens must have: the cluster's service account issuer
+    #[arg(long, env = "BQWITNESS_ISSUER", value_name = "URL")]
+    issuer: Option<String>,
+    /// Audience that tokens must have
+    #[arg(long, env = "BQWITNESS_AUDIENCE", default_value = "bqwitness-recorder", value_name = "NAME")]
+    audience: String,
+    /// The issuer's public keys (JWKS); read again when it changes
+    #[arg(long, env = "BQWITNESS_JWKS", value_name = "FILE")]
+    jwks: Option<PathBuf>,
+    /// Name of the cluster, as entries have it
+    #[arg(long, env = "BQWITNESS_CLUSTER", value_name = "NAME")]
+    cluster: Option<String>,
+    /// Service account that speaks as an operator (repeatable, or separated by commas)
+    #[arg(long, env = "BQWITNESS_OPERATOR", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    operator: Vec<String>,
+    /// Service account that may read everything (repeatable, or separated by commas)
+    #[arg(long, env = "BQWITNESS_READER", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    reader: Vec<String>,
+    /// File that gets the addresses in use, as JSON, once both listen
+    #[arg(long, env = "BQWITNESS_PORT_FILE", value_name = "FILE")]
+    port_file: Option<PathBuf>,
+    /// Log filter: error, warn, info, debug, or one for each module
+    #[arg(long, env = "BQWITNESS_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    log_level: String,
+    /// Log lines for people (text) or collectors (json)
+    #[arg(long, env = "BQWITNESS_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: String,
+    /// Print the settings in effect, without secrets, and end
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of the log.
+    pub data: PathBuf,
+    /// Address of the API.
+    pub listen: SocketAddr,
+    /// Address of the admin server.
+    pub admin: SocketAddr,
+    /// Name of the log.
+    pub origin: String,
+    /// Certificate chain of the API.
+    pub tls_cert: PathBuf,
+    /// Its private key.
+    pub tls_key: PathBuf,
+    /// What tokens must have, and what they grant.
+    pub rules: Rules,
+    /// The issuer's public keys.
+    pub jwks: PathBuf,
+    /// File that gets the addresses.
+    pub port_file: Option<PathBuf>,
+    /// Log filter.
+    pub log_level: String,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+    /// Only print the settings.
+    pub print_config: bool,
+}
+
+/// Every mistake in the settings, one a line.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings have mistakes:\n{}", .0.join("\n"))]
+pub struct BadConfig(pub Vec<String>);
+
+/// Collects mistakes.
+#[derive(Default)]
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    fn take<T, E: std::fmt::Display>(&mut self, flag: &str, value: Result<T, E>) -> Option<T> {
+        value.map_err(|error| self.0.push(format!("  --{flag}: {error}"))).ok()
+    }
+
+    fn need<T>(&mut self, flag: &str, value: Option<T>) -> Option<T> {
+        let variable = flag.replace('-', "_").to_uppercase();
+        self.take(flag, value.ok_or_else(|| format!("is needed (or BQWITNESS_{variable})")))
+    }
+}
+
+impl Args {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// [`BadConfig`] with every mistake.
+    pub fn check(self) -> Result<Config, BadConfig> {
+        let Self {
+            data,
+            listen,
+            admin,
+            origin,
+            tls_cert,
+            tls_key,
+            issuer,
+            audience,
+            jwks,
+            cluster,
+            operator,
+            reader,
+            port_file,
+            log_level,
+            log_format,
+            print_config,
+        } = self;
+        let mut mistakes = Mistakes::default();
+        let data = mistakes.need("data", data);
+        let listen = mistakes.take("listen", parse_address(&listen));
+        let admin = mistakes.take("admin", parse_address(&admin));
+        let origin = mistakes.need("origin", origin);
+        let origin = origin.and_then(|origin| mistakes.take("origin", check_origin(origin)));
+        let tls_cert = mistakes.need("tls-cert", tls_cert);
+        let tls_key = mistakes.need("tls-key", tls_key);
+        let issuer = mistakes.need("issuer", issuer.filter(|issuer| !issuer.is_empty()));
+        let audience = mistakes.need("audience", Some(audience).filter(|audience| !audience.is_empty()));
+        let jwks = mistakes.need("jwks", jwks);
+        let cluster = mistakes.need("cluster", cluster.filter(|cluster| !cluster.is_empty()));
+        let operators = mistakes.take("operator", accounts(&operator));
+        let readers = mistakes.take("reader", accounts(&reader));
+        let log_format = mistakes.take("log-format", log_format.parse::<LogFormat>());
+        let config = (|| {
+            let rules = Rules {
+                issuer: issuer?,
+                audience: audience?,
+                cluster: cluster?,
+                operators: operators?,
+                readers: readers?,
+            };
+            Some(Config {
+                data: data?,
+                listen: listen?,
+                admin: admin?,
+                origin: origin?,
+                tls_cert: tls_cert?,
+                tls_key: tls_key?,
+                rules,
+                jwks: jwks?,
+                port_file,
+                log_level,
+                log_format: log_format?,
+                print_config,
+            })
+        })();
+        config.ok_or(BadConfig(mistakes.0))
+    }
+}
+
+impl Config {
+    /// The settings in effect, one a line. Files that hold secrets are named, not read.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        let Rules { issuer, audience, cluster, operators, readers } = &self.rules;
+        let lines: [(&str, String); 14] = [
+            ("data", self.data.display().to_string()),
+            ("listen", self.listen.to_string()),
+            ("admin", self.admin.to_string()),
+            ("origin", self.origin.clone()),
+            ("tls-cert", self.tls_cert.display().to_string()),
+            ("tls-key", self.tls_key.display().to_string()),
+            ("issuer", issuer.clone()),
+            ("audience", audience.clone()),
+            ("jwks", self.jwks.display().to_string()),
+            ("cluster", cluster.clone()),
+            ("operator", join(operators)),
+            ("reader", join(readers)),
+            ("log-level", self.log_level.clone()),
+            ("log-format", format!("{:?}", self.log_format).to_lowercase()),
+        ];
+        for (name, value) in lines {
+            writeln!(text, "{name} = {value:?}").expect("a String takes everything");
+        }
+        text
+    }
+}
+
+fn join(accounts: &BTreeSet<Account>) -> String {
+    let names: Vec<_> = accounts.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+    names.join(",")
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an address with a port, like 0.0.0.0:8443"))
+}
+
+fn check_origin(origin: String) -> Result<String, String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '+';
+    if origin.is_empty() || origin.len() > 256 || origin.contains(odd) || origin.contains("://") {
+        return Err(
+            "is a name like recorder.example.com/agents: no scheme, white space or '+', at most 256 bytes"
+                .into(),
+        );
+    }
+    if origin.starts_with("bqwitness.dev/receipt/") {
+        return Err("may not be the first line of a receipt".into());
+    }
+    Ok(origin)
+}
+
+fn accounts(names: &[String]) -> Result<BTreeSet<Account>, String> {
+    let account = |text: &String| match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err(format!("{text:?} is not a service account, like agents/billing")),
+    };
+    names.iter().filter(|name| !name.is_empty()).map(account).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &[&str] = &[
+        "bqwitness-recorder",
+        "--data=/data",
+        "--listen=127.0.0.1:0",
+        "--origin=example.com/log",
+        "--tls-cert=c",
+        "--tls-key=k",
+        "--issuer=https://issuer",
+        "--jwks=j",
+        "--cluster=prod",
+        "--reader=audit/ann,audit/bob",
+        "--operator=system/operator",
+    ];
+
+    fn check(args: &[&str]) -> Result<Config, String> {
+        let args = Args::try_parse_from(args).map_err(|error| error.to_string())?;
+        args.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn good_settings_are_described() {
+        let config = check(GOOD).expect("good");
+        assert_eq!(config.rules.readers.len(), 2);
+        assert!(config.describe().contains("reader = \"audit/ann,audit/bob\"\n"));
+    }
+
+    #[test]
+    fn one_start_shows_every_mistake() {
+        let text = check(&["bqwitness-recorder", "--listen=x", "--origin=https://x", "--reader=ann"])
+            .expect_err("bad");
+        for part in [
+            "--data: is needed (or BQWITNESS_DATA)",
+            "--listen:",
+            "--origin:",
+            "--tls-cert:",
+            "--tls-key:",
+            "--issuer:",
+            "--jwks:",
+            "--cluster:",
+            "--reader: \"ann\"",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The indexer: one thread that follows the published log.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::call::{Intent, Outcome, TableUse};
+use ledger::entry::{Entry, Subject};
+use ledger::statement::Statement;
+use ledger::tile::{TILE_WIDTH, parse_bundle};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::query::signed;
+use super::{IndexError, schema};
+use crate::metrics::Metrics;
+use crate::store::reader::LogReader;
+
+/// Entries in one transaction of the index, at most.
+const CHUNK: u64 = 4 * TILE_WIDTH;
+
+/// After an error, the indexer waits this long and tries again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// How much of a SQL text is searched, in bytes; the rest is in the blob.
+const MAX_WORDS: usize = 1 << 20;
+
+/// Follows the log.
+pub struct Indexer {
+    connection: Connection,
+    log: LogReader,
+    covered: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+}
+
+impl Indexer {
+    /// Opens the index, or begins a new one.
+    ///
+    /// # Errors
+    /// When no index can be made.
+    pub fn open(data: &Path, vkey: &str, log: LogReader, metrics: Arc<Metrics>) -> Result<Self, IndexError> {
+        let connection = schema::open(data, vkey, log.published().size)?;
+        let covered = watch::Sender::new(schema::covered(&connection)?);
+        Ok(Self { connection, log, covered, metrics })
+    }
+
+    /// Sees how far the index goes.
+    #[must_use]
+    pub fn covered(&self) -> watch::Receiver<u64> {
+        self.covered.subscribe()
+    }
+
+    /// Follows the log until it ends.
+    pub fn run(mut self, runtime: &Handle) {
+        let mut published = self.log.watch();
+        loop {
+            let size = published.borrow_and_update().size;
+            match self.catch_up(size) {
+                Ok(()) if runtime.block_on(published.changed()).is_err() => return, // the publisher has ended
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the search index can't follow the log; trying again");
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    /// Brings the index to a log of `size`.
+    ///
+    /// # Errors
+    /// What stands in the way. What is covered stays right.
+    pub fn catch_up(&mut self, size: u64) -> Result<(), IndexError> {
+        let mut covered = *self.covered.borrow();
+        while covered < size {
+            let end = size.min((covered / TILE_WIDTH) * TILE_WIDTH + CHUNK);
+            let transaction = self.connection.transaction()?;
+            add_entries(&transaction, &self.log, covered, end)?;
+            transaction
+                .prepare_cached("UPDATE meta SET value = ? WHERE name = 'size'")?
+                .execute([end.to_string()])?;
+            transaction.commit()?;
+            covered = end;
+            self.covered.send_replace(end);
+            self.metrics.index_size.set(signed(end));
+        }
+        Ok(())
+    }
+}
+
+fn add_entries(transaction: &Transaction<'_>, log: &LogReader, from: u64, to: u64) -> Result<(), IndexError> {
+    for number in from / TILE_WIDTH..to.div_ceil(TILE_WIDTH) {
+        let first = number * TILE_WIDTH;
+        let missing = || IndexError::Entry(first, "its bundle is missing".into());
+        let (tile, bytes) = log.bundle(number)?.ok_or_else(missing)?;
+        let leaves =
+            parse_bundle(tile, &bytes).map_err(|error| IndexError::Entry(first, error.to_string()))?;
+        for (index, leaf) in (first..to).zip(leaves).skip_while(|(index, _)| *index < from) {
+            add_entry(transaction, log, index, leaf)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_entry(
+    transaction: &Transaction<'_>,
+    log: &LogReader,
+    index: u64,
+    leaf: &[u8],
+) -> Result<(), IndexError> {
+    let entry = Entry::parse(leaf).map_err(|error| IndexError::Entry(index, error.to_string()))?;
+    let Subject::Workload(_) = entry.envelope.subject else { return Ok(()) };
+    // A statement of a later version of the format is recorded, not searchable.
+    let Ok(mut statement) = Statement::parse(entry.statement) else { return Ok(()) };
+    match (statement.body.intent.take(), statement.body.outcome.take()) {
+        (Some(intent), _) => add_intent(transaction, log, index, &entry, &statement, &intent),
+        (_, Some(outcome)) => add_outcome(transaction, index, &statement, &outcome),
+        _ => Ok(()),
+    }
+}
+
+fn add_intent(
+    transaction: &Transaction<'_>,
+    log: &LogReader,
+    index: u64,
+    entry: &Entry<'_>,
+    statement: &Statement,
+    intent: &Intent,
+) -> Result<(), IndexError> {
+    let Subject::Workload(workload) = &entry.envelope.subject else { return Ok(()) };
+    let connection = statement.connection.as_ref().map(|c| format!("{}/{}", c.namespace, c.name));
+    let mut insert = transaction.prepare_cached(
+        "INSERT OR IGNORE INTO calls (idx, received, namespace, agent, pod, connection, session, seq, method, kind, job, refused)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    insert.execute(params![
+        signed(index),
+        entry.envelope.received.as_microsecond(),
+        workload.namespace,
+        entry.envelope.subject.to_string(),
+        workload.pod,
+        connection,
+        statement.session.as_bytes(),
+        signed(statement.seq),
+        intent.method,
+        intent.statement_kind,
+        intent.job.as_ref().map(|job| &job.id),
+        intent.refused.is_some(),
+    ])?;
+    add_tables(transaction, index, intent.project.as_deref(), &intent.tables)?;
+    let Some(sql) = statement.blobs.get("sql") else { return Ok(()) };
+    let Some(blob) = log.blob(&sql.digest)? else { return Ok(()) }; // deleted since
+    let text = &blob[ledger::blob::SALT_LEN..];
+    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_WORDS)]);
+    transaction
+        .prepare_cached("INSERT INTO words (rowid, sql) VALUES (?, ?)")?
+        .execute(params![signed(index), text])?;
+    Ok(())
+}
+
+/// Joins an outcome with its call. An outcome whose intent is missing (a `log.hole` says so) has no call to join.
+fn add_outcome(
+    transaction: &Transaction<'_>,
+    index: u64,
+    statement: &Statement,
+    outcome: &Outcome,
+) -> Result<(), IndexError> {
+    let result = serde_json::to_value(outcome.result).ok();
+    let reported = outcome.reported.as_ref();
+    let mut update = transaction.prepare_cached(
+        "UPDATE calls SET outcome = ?, result = ?, kind = coalesce(?, kind), job = coalesce(?, job)
+         WHERE session = ? AND seq = ? AND outcome IS NULL RETURNING idx",
+    )?;
+    let call: Option<i64> = update
+        .query_row(
+            params![
+                signed(index),
+                result.as_ref().and_then(|result| result.as_str()),
+                reported.and_then(|reported| reported.statement_kind.as_ref()),
+                reported.and_then(|reported| reported.job.as_ref()).map(|job| &job.id),
+                statement.session.as_bytes(),
+                signed(outcome.call),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    match (call.and_then(|call| u64::try_from(call).ok()), reported) {
+        (Some(call), Some(reported)) => add_tables(transaction, call, None, &reported.tables),
+        _ => Ok(()),
+    }
+}
+
+fn add_tables(
+    transaction: &Transaction<'_>,
+    call: u64,
+    project: Option<&str>,
+    tables: &[TableUse],
+) -> Result<(), IndexError> {
+    let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO tables (name, idx) VALUES (?, ?)")?;
+    for TableUse { project: own, dataset, table, .. } in tables {
+        let Some(dataset) = dataset else { continue };
+        let mut names = vec![dataset.clone(), format!("{dataset}.{table}")];
+        names.extend(own.as_deref().or(project).map(|project| format!("{project}.{dataset}.{table}")));
+        for name in names {
+            insert.execute(params![name, signed(call)])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! A question as SQL: which calls, without what they say.
+
+use ledger::search::{DEFAULT_LIMIT, MAX_LIMIT, Query, ResultFilter};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+
+use super::IndexError;
+
+/// A call that was found: where its entries lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Index of the intent.
+    pub index: u64,
+    /// Index of the outcome.
+    pub outcome: Option<u64>,
+}
+
+/// The hits of one page.
+#[derive(Debug)]
+pub struct Page {
+    /// In the order of the answer.
+    pub hits: Vec<Hit>,
+    /// Where the next page begins, if there may be one.
+    pub next: Option<u64>,
+}
+
+/// SQLite's integers are signed; an index that does not fit is above all that it can hold.
+#[must_use]
+pub fn signed(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+/// Conditions and their values, in the order of the question marks.
+#[derive(Default)]
+struct Conditions {
+    texts: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    fn add(&mut self, text: &str, value: impl Into<Value>) {
+        self.texts.push(text.into());
+        self.values.push(value.into());
+    }
+
+    fn equal(&mut self, column: &str, value: Option<&String>) {
+        if let Some(value) = value {
+            self.add(&format!("calls.{column} = ?"), value.clone());
+        }
+    }
+}
+
+/// Finds one page of calls.
+///
+/// # Errors
+/// [`IndexError::Query`] when the question makes no sense, or SQLite's.
+pub fn find(connection: &Connection, query: &Query) -> Result<Page, IndexError> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let (driver, key, mut conditions) = driver(query)?;
+    narrow(connection, query, key, &mut conditions)?;
+    let wheres = if conditions.texts.is_empty() { "TRUE".into() } else { conditions.texts.join(" AND ") };
+    let order = if query.from.is_some() { "ASC" } else { "DESC" };
+    let sql = format!(
+        "SELECT calls.idx, calls.outcome FROM {driver} WHERE {wheres} ORDER BY {key} {order} LIMIT {}",
+        limit + 1
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let hits = select.query_map(params_from_iter(conditions.values), |row| {
+        let (index, outcome): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+        Ok(Hit { index: index.cast_unsigned(), outcome: outcome.map(i64::cast_unsigned) })
+    })?;
+    let mut hits = hits.collect::<Result<Vec<_>, _>>()?;
+    let more = hits.len() > limit as usize;
+    hits.truncate(limit as usize);
+    let last = hits.last().map(|hit| hit.index);
+    let next = last.filter(|_| more).map(|last| if query.from.is_some() { last + 1 } else { last });
+    Ok(Page { hits, next })
+}
+
+/// What leads the search, so that the newest come first without sorting: words, else a table, else the calls themselves.
+fn driver(query: &Query) -> Result<(&'static str, &'static str, Conditions), IndexError> {
+    let mut conditions = Conditions::default();
+    if let Some(words) = &query.words {
+        conditions.add("words MATCH ?", phrase(words)?);
+        if let Some(table) = &query.table {
+            let named = "EXISTS (SELECT 1 FROM tables WHERE tables.name = ? AND tables.idx = calls.idx)";
+            conditions.add(named, table.clone());
+        }
+        return Ok(("words CROSS JOIN calls ON calls.idx = words.rowid", "words.rowid", conditions));
+    }
+    if let Some(table) = &query.table {
+        conditions.add("tables.name = ?", table.clone());
+        return Ok(("tables CROSS JOIN calls ON calls.idx = tables.idx", "tables.idx", conditions));
+    }
+    Ok(("calls", "calls.idx", conditions))
+}
+
+/// All words must occur; what is written together, like `billing.invoices`, must occur together.
+fn phrase(words: &str) -> Result<String, IndexError> {
+    let words =
+        words.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric() || c == '_'));
+    let quoted: Vec<_> = words.map(|word| format!("\"{}\"", word.replace('"', " "))).collect();
+    if quoted.is_empty() {
+        return Err(IndexError::Query("words: there is no word in it".into()));
+    }
+    Ok(quoted.join(" AND "))
+}
+
+fn narrow(
+    connection: &Connection,
+    query: &Query,
+    key: &str,
+    conditions: &mut Conditions,
+) -> Result<(), IndexError> {
+    let Query {
+        agent,
+        pod,
+        connection: connection_name,
+        session,
+        since,
+        until,
+        table: _,
+        words: _,
+        method,
+        kind,
+        job,
+        result,
+        refused,
+        limit: _,
+        before,
+        from,
+        wait: _,
+    } = query;
+    match agent.as_ref().map(|agent| (agent, agent.strip_suffix('/'))) {
+        Some((_, Some(namespace))) => conditions.add("calls.namespace = ?", namespace.to_owned()),
+        Some((agent, None)) if agent.contains('/') => conditions.add("calls.agent = ?", agent.clone()),
+        Some(_) => {
+            return Err(IndexError::Query("agent is written NAMESPACE/SERVICE-ACCOUNT, or NAMESPACE/".into()));
+        }
+        None => {}
+    }
+    conditions.equal("pod", pod.as_ref());
+    conditions.equal("connection", connection_name.as_ref());
+    conditions.equal("method", method.as_ref());
+    conditions.equal("kind", kind.as_ref());
+    conditions.equal("job", job.as_ref());
+    if let Some(session) = session {
+        conditions.add("calls.session = ?", session.as_bytes().to_vec());
+    }
+    if let Some(refused) = refused {
+        conditions.texts.push(if *refused { "calls.refused".into() } else { "NOT calls.refused".into() });
+    }
+    match result {
+        Some(ResultFilter::Open) => conditions.texts.push("calls.result IS NULL".into()),
+        Some(result) => {
+            let text = serde_json::to_value(result).ok().and_then(|text| text.as_str().map(str::to_owned));
+            conditions.add("calls.result = ?", text.unwrap_or_default());
+        }
+        None => {}
+    }
+    // Indexes and times of receipt grow together, so times become bounds of the key.
+    if let Some(since) = since {
+        conditions.add(&format!("{key} >= ?"), first_since(connection, since.as_microsecond())?);
+    }
+    if let Some(until) = until {
+        conditions.add(&format!("{key} < ?"), first_since(connection, until.as_microsecond())?);
+    }
+    if before.is_some() && from.is_some() {
+        return Err(IndexError::Query("before and from can't be asked for together".into()));
+    }
+    if let Some(before) = before {
+        conditions.add(&format!("{key} < ?"), signed(*before));
+    }
+    if let Some(from) = from {
+        conditions.add(&format!("{key} >= ?"), signed(*from));
+    }
+    Ok(())
+}
+
+/// Index of the first call received at this time or later; above all others when there is none.
+fn first_since(connection: &Connection, micros: i64) -> Result<i64, IndexError> {
+    let mut select = connection
+        .prepare_cached("SELECT idx FROM calls WHERE received >= ? ORDER BY received, idx LIMIT 1")?;
+    Ok(select.query_row([micros], |row| row.get(0)).optional()?.unwrap_or(i64::MAX))
+}

@@ -1,0 +1,129 @@
+//! The tables of the index. Rows hold what is searched for and where it lies in the log; everything shown is read from
+//! the log itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+
+use super::IndexError;
+
+/// Changes with the tables: an index of another version is built again.
+const VERSION: &str = "1";
+
+const TABLES: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    -- One row for each call.intent; `idx` is its index in the log.
+    CREATE TABLE calls (
+        idx INTEGER PRIMARY KEY,
+        outcome INTEGER,
+        received INTEGER NOT NULL, -- microseconds since 1970
+        namespace TEXT NOT NULL,
+        agent TEXT NOT NULL, -- namespace/service-account
+        pod TEXT NOT NULL,
+        connection TEXT, -- namespace/name
+        session BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        method TEXT NOT NULL,
+        kind TEXT,
+        job TEXT,
+        result TEXT, -- NULL while the call is open
+        refused INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX calls_by_place ON calls (session, seq);
+    CREATE INDEX calls_by_received ON calls (received);
+    CREATE INDEX calls_by_namespace ON calls (namespace);
+    CREATE INDEX calls_by_agent ON calls (agent);
+    CREATE INDEX calls_by_pod ON calls (pod);
+    CREATE INDEX calls_by_connection ON calls (connection);
+    CREATE INDEX calls_by_method ON calls (method);
+    CREATE INDEX calls_by_kind ON calls (kind);
+    CREATE INDEX calls_by_job ON calls (job) WHERE job IS NOT NULL;
+    CREATE INDEX calls_refused ON calls (idx) WHERE refused;
+    -- A table is here under `dataset`, `dataset.table` and `project.dataset.table`.
+    CREATE TABLE tables (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
+    -- The words of each call's SQL; the text itself stays in its blob.
+    CREATE VIRTUAL TABLE words USING fts5 (
+        sql, content = '', contentless_delete = 1, tokenize = \"unicode61 remove_diacritics 0 tokenchars '_'\"
+    );
+";
+
+/// Where the index lies.
+#[must_use]
+pub fn path(data: &Path) -> PathBuf {
+    data.join("index.sqlite")
+}
+
+/// Opens the index of the log with this verifier key for writing; a new one if there is none that fits a log of `size`.
+///
+/// # Errors
+/// When not even a new one can be made.
+pub fn open(data: &Path, vkey: &str, size: u64) -> Result<Connection, IndexError> {
+    let path = path(data);
+    match open_existing(&path, vkey, size) {
+        Ok(Some(connection)) => return Ok(connection),
+        Ok(None) => tracing::info!("building the search index"),
+        Err(error) => tracing::warn!(%error, "the search index can't be used; building it again"),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        match std::fs::remove_file(data.join(format!("index.sqlite{suffix}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    create(&path, vkey)
+}
+
+/// A connection that only reads.
+///
+/// # Errors
+/// SQLite's.
+pub fn open_reader(data: &Path) -> Result<Connection, IndexError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags(path(data), flags)?)
+}
+
+fn open_existing(path: &Path, vkey: &str, size: u64) -> Result<Option<Connection>, IndexError> {
+    if !path.try_exists()? {
+        return Ok(None);
+    }
+    let connection = Connection::open(path)?;
+    prepare(&connection)?;
+    let fits = meta(&connection, "version")?.as_deref() == Some(VERSION)
+        && meta(&connection, "vkey")?.as_deref() == Some(vkey)
+        && covered(&connection)? <= size;
+    Ok(fits.then_some(connection))
+}
+
+fn create(path: &Path, vkey: &str) -> Result<Connection, IndexError> {
+    let mut connection = Connection::open(path)?;
+    prepare(&connection)?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    for (name, value) in [("version", VERSION), ("vkey", vkey), ("size", "0")] {
+        transaction.execute("INSERT INTO meta VALUES (?, ?)", params![name, value])?;
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// WAL lets readers read while the index grows; NORMAL keeps it whole through a power cut, at the price of its last rows.
+fn prepare(connection: &Connection) -> Result<(), IndexError> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(connection.set_prepared_statement_cache_capacity(32))
+}
+
+fn meta(connection: &Connection, name: &str) -> Result<Option<String>, IndexError> {
+    let value = connection.query_row("SELECT value FROM meta WHERE name = ?", [name], |row| row.get(0));
+    Ok(value.optional()?)
+}
+
+/// How many entries of the log the index covers.
+///
+/// # Errors
+/// SQLite's.
+pub fn covered(connection: &Connection) -> Result<u64, IndexError> {
+    let size = meta(connection, "size")?.and_then(|size| size.parse().ok());
+    size.ok_or_else(|| IndexError::Query("the index does not say what it covers".into()))
+}

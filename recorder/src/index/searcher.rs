@@ -1,0 +1,101 @@
+//! Asks the index.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{Semaphore, watch};
+
+use super::render::Leaves;
+use super::{IndexError, query, schema};
+use crate::error::{Reason, Refusal};
+use crate::store::reader::LogReader;
+
+/// Searches at one time; others wait.
+const SEARCHES: usize = 4;
+
+/// A search that takes longer is ended (`search_timeout`).
+pub const SEARCH_LIMIT: Duration = Duration::from_secs(10);
+
+/// Answers questions, a few at a time.
+pub struct Searcher {
+    data: PathBuf,
+    log: LogReader,
+    covered: watch::Receiver<u64>,
+    idle: std::sync::Arc<Mutex<Vec<Connection>>>,
+    turns: Semaphore,
+}
+
+impl Searcher {
+    /// A searcher of the index in this data directory.
+    #[must_use]
+    pub fn new(data: PathBuf, log: LogReader, covered: watch::Receiver<u64>) -> Self {
+        Self { data, log, covered, idle: std::sync::Arc::default(), turns: Semaphore::new(SEARCHES) }
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+    pub async fn search(&self, query: Query) -> Result<Answer, Refusal> {
+        if let Some(size) = query.wait {
+            self.wait_for(size).await;
+        }
+        let _turn = self.turns.acquire().await;
+        let connection = self.connection().map_err(|error| refuse(&error))?;
+        let interrupt = connection.get_interrupt_handle();
+        let (log, idle) = (self.log.clone(), self.idle.clone());
+        let mut searching = tokio::task::spawn_blocking(move || {
+            let answer = answer(&connection, &log, &query);
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            answer
+        });
+        let joined = match tokio::time::timeout(SEARCH_LIMIT, &mut searching).await {
+            Ok(joined) => joined,
+            Err(_) => {
+                interrupt.interrupt();
+                searching.await
+            }
+        };
+        let ended = |error| IndexError::Query(format!("the search ended: {error}"));
+        joined.map_err(ended).and_then(|answer| answer).map_err(|error| refuse(&error))
+    }
+
+    async fn wait_for(&self, size: u64) {
+        let mut covered = self.covered.clone();
+        let reached = covered.wait_for(|covered| *covered >= size);
+        // Both a time-out and the index's end leave what there is to be answered, and its size says so.
+        let _reached = tokio::time::timeout(Duration::from_secs(MAX_WAIT_SECONDS), reached).await.is_ok();
+    }
+
+    fn connection(&self) -> Result<Connection, IndexError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| schema::open_reader(&self.data), Ok)
+    }
+}
+
+/// Size and hits are read in one transaction, so that the size is true of the hits.
+fn answer(connection: &Connection, log: &LogReader, query: &Query) -> Result<Answer, IndexError> {
+    let transaction = connection.unchecked_transaction()?;
+    let size = schema::covered(&transaction)?;
+    let page = query::find(&transaction, query)?;
+    drop(transaction);
+    let mut leaves = Leaves::new(log);
+    let calls = page.hits.into_iter().map(|hit| leaves.call(hit)).collect::<Result<_, _>>()?;
+    Ok(Answer { size, calls, next: page.next })
+}
+
+fn refuse(error: &IndexError) -> Refusal {
+    match error {
+        IndexError::Query(what) => Refusal::new(Reason::BadQuery, what.clone()),
+        IndexError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            Refusal::new(Reason::SearchTimeout, "the search took too long: narrow it, by time or agent")
+        }
+        error => {
+            tracing::error!(%error, "a search failed");
+            Refusal::new(Reason::IndexFailed, "the index can't answer; the recorder's log says why")
+        }
+    }
+}
