@@ -11,11 +11,13 @@
 //! | [`ca`], [`identity`] | a certificate authority, and a cluster that signs service account tokens |
 //! | [`emulator`], [`front`] | "BigQuery": an emulator, and before it TLS that counts what arrives |
 //! | [`process`] | our programs and the emulator as child processes |
+//! | [`foreign`] | a checker of logs and proofs that we did not write |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
 
 pub mod agent;
 pub mod ca;
 pub mod emulator;
+pub mod foreign;
 pub mod front;
 pub mod identity;
 pub mod log;
