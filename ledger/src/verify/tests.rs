@@ -245,9 +245,12 @@ fn a_hole_that_the_log_names_is_no_finding() {
     let hole = Hole { session: Uuid::from_u128(1), from: 1, to: 1 };
     leaves.push(recorder.say_as(Role::Recorder, Body { hole: Some(hole), ..Body::default() }, &[]));
     leaves.push(after);
+    leaves.push(speaker.say(outcome(1), &[]));
     let report = Log::of(leaves.clone(), HashMap::new()).verify();
     assert!(report.is_verified(), "{:?}", report.findings);
     assert_eq!((report.holes, report.open_calls), (vec![hole], 1));
+    let twice = [leaves.clone(), vec![speaker.say(outcome(2), &[]), speaker.say(outcome(2), &[])]].concat();
+    assert_eq!(Log::of(twice, HashMap::new()).verify().findings[0].what, What::Session);
     leaves.remove(1);
     assert!(!Log::of(leaves, HashMap::new()).verify().is_verified());
 }
