@@ -1,4 +1,41 @@
 //! The sidecar: intercepts, records and forwards a pod's BigQuery calls.
+//!
+//! One call's way through the modules:
+//! [`listen`] -> [`session`] -> [`bigquery`] -> [`decide`] -> [`deliver`] -> [`forward`] -> [`capture`] -> [`outcome`].
+//!
+//! | module | says |
+//! |---|---|
+//! | [`app`], [`config`] | how it is wired, and from which settings |
+//! | [`listen`] | the ways in, and which connections are intercepted |
+//! | [`ca`] | the certificates that agents are shown |
+//! | [`session`] | the story of one request |
+//! | [`authority`], [`request_body`] | whom a request is for, and what of its body must be read first |
+//! | [`bigquery`] | what a call means |
+//! | [`decide`] | whether it may leave |
+//! | [`deliver`] | the session's chain, and the wait until an intent is durable |
+//! | [`forward`] | the way to BigQuery |
+//! | [`capture`], [`tee`], [`encoding`], [`body`] | what passes is read along |
+//! | [`outcome`] | how a call ended, exactly once |
+//! | [`refuse`] | our errors as BigQuery's clients read them |
+//! | [`limits`], [`metrics`], [`files`] | bounds, what an SRE sees, files that others read |
 
+pub mod app;
+pub mod authority;
 pub mod bigquery;
+pub mod body;
+pub mod ca;
+pub mod capture;
+pub mod config;
+pub mod decide;
 pub mod deliver;
+pub mod encoding;
+pub mod files;
+pub mod forward;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod outcome;
+pub mod refuse;
+pub mod request_body;
+pub mod session;
+pub mod tee;

@@ -1,2 +1,62 @@
-//! Entry point.
-fn main() {}
+//! Entry point: settings, logger, and the wait for the end.
+
+use std::process::ExitCode;
+
+use bqwitness_proxy::app::{self, Running};
+use bqwitness_proxy::config::Flags;
+use clap::Parser as _;
+use runtime::drain::shutdown_signal;
+use runtime::telemetry;
+
+/// Settings that can't be used (EX_USAGE of sysexits).
+const EXIT_USAGE: u8 = 64;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    telemetry::init(&flags.log_level, flags.log_format.parse().unwrap_or_default());
+    tracing::info!(version = runtime::VERSION, settings = ?flags, "starting");
+    let config = match flags.validate() {
+        Ok(config) => config,
+        Err(mistakes) => {
+            tracing::error!("{mistakes}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match app::start(config).await {
+        Ok(running) => run(running).await,
+        Err(error) => {
+            tracing::error!("can't start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(running: Running) -> ExitCode {
+    tokio::select! {
+        signal = shutdown_signal() => match signal {
+            Ok(signal) => {
+                tracing::info!(signal, "stopping");
+                end(running.stop("shutdown").await)
+            }
+            Err(error) => {
+                tracing::error!("no signals can be received: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        error = running.over() => {
+            tracing::error!(category = error.category(), "the session is over: {error}; the next start begins a new one");
+            running.stop("session_over").await;
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn end(delivered: bool) -> ExitCode {
+    if delivered {
+        tracing::info!("stopped; the recorder has the whole session");
+    } else {
+        tracing::warn!("stopped before the recorder had the whole session; it will close it as lost");
+    }
+    ExitCode::SUCCESS
+}

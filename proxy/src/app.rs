@@ -1,0 +1,192 @@
+//! Wires everything: from settings to a running sidecar, and from a signal to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::digest::Digest;
+use ledger::statement::SessionStart;
+use moka::sync::Cache;
+use prometheus::Registry;
+use runtime::drain::{self, Drain};
+use runtime::readiness::{Readiness, Wait};
+use runtime::tls::TlsError;
+use rustls_pki_types::CertificateDer;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::ca::{Ca, CaError};
+use crate::config::{Config, OtherEgress};
+use crate::deliver::{Deliver, DeliverSettings, Delivery, NotRecorded};
+use crate::files::{self, Readers};
+use crate::forward::{Forwarder, Overrides};
+use crate::listen::connect;
+use crate::metrics::Metrics;
+use crate::request_body::BodyMemory;
+
+/// What every connection needs.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The sidecar's CA and its leaves.
+    pub ca: Ca,
+    /// Where the agents' certificate bundle lies.
+    pub bundle: PathBuf,
+    /// What becomes of connections to other hosts.
+    pub other_egress: OtherEgress,
+    /// Addresses of names that are not looked up.
+    pub overrides: Overrides,
+    /// The session.
+    pub deliver: Deliver,
+    /// The way to BigQuery.
+    pub forwarder: Forwarder,
+    /// Memory for bodies that decide.
+    pub body_memory: BodyMemory,
+    /// What an SRE sees.
+    pub metrics: Metrics,
+    /// Names and alerts of failed handshakes that were logged.
+    pub distrusted: Cache<(String, &'static str), ()>,
+}
+
+/// Names and alerts that are remembered as logged; the oldest is logged again when it comes back.
+const MAX_DISTRUSTED: u64 = 1024;
+
+/// At the end, the recorder has this long to take what is left.
+const LAST_DELIVERY: Duration = Duration::from_secs(10);
+
+/// The sidecar can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No CA, or no bundle.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// No public roots for the bundle, or no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address that can't be listened on.
+    #[error("can't listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The port file can't be written.
+    #[error("{0}: {1}")]
+    PortFile(PathBuf, io::Error),
+    /// Two metrics of one name: a mistake in the program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A sidecar that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where agents reach it.
+    pub listen: SocketAddr,
+    /// Where metrics and readiness are.
+    pub admin: SocketAddr,
+    /// What it still waits for.
+    pub readiness: Readiness,
+    deliver: Deliver,
+    delivery: Delivery,
+    drain: Drain,
+    drain_timeout: Duration,
+}
+
+/// Starts a sidecar: CA and bundle, session, admin server, listener.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let readiness = Readiness::default();
+    let (listening, acknowledged) = (readiness.wait_for("listener"), readiness.wait_for("recorder"));
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    let ca = Ca::open(&config.ca_dir)?;
+    ca.write_bundle(&config.bundle, &public_roots()?)?;
+    let (admin, admin_listener) = bind(config.admin).await?;
+    let (listen, listener) = bind(config.listen).await?;
+    let forwarder = Forwarder::new(config.upstream_roots, config.overrides.clone())?;
+    let settings = DeliverSettings {
+        recorder: config.recorder,
+        connection: config.connection,
+        deliver_timeout: config.deliver_timeout,
+        start: session_start(config.digest),
+    };
+    let (deliver, delivery) = Deliver::start(settings, &registry)?;
+    let proxy = Arc::new(Proxy {
+        ca,
+        bundle: config.bundle,
+        other_egress: config.other_egress,
+        overrides: config.overrides,
+        deliver: deliver.clone(),
+        forwarder,
+        body_memory: BodyMemory::default(),
+        metrics,
+        distrusted: Cache::new(MAX_DISTRUSTED),
+    });
+    let (drain, watch) = drain::channel();
+    tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness.clone()));
+    tokio::spawn(acknowledge(deliver.clone(), acknowledged));
+    tokio::spawn(deliver.clone().heartbeats(watch.clone()));
+    tokio::spawn(connect::listen(proxy, listener, watch));
+    drop(listening);
+    if let Some(path) = config.port_file {
+        let ports = json!({"listen": listen, "admin": admin}).to_string();
+        let written = files::replace(&path, ports.as_bytes(), Readers::Everyone);
+        written.map_err(|error| StartError::PortFile(path, error))?;
+    }
+    tracing::info!(%listen, %admin, session = %deliver.session(), "listening");
+    Ok(Running { listen, admin, readiness, deliver, delivery, drain, drain_timeout: config.drain_timeout })
+}
+
+impl Running {
+    /// Waits until the recorder has closed the session: then this process can record nothing more, and should make room for
+    /// a new one.
+    pub async fn over(&self) -> NotRecorded {
+        self.delivery.over().await
+    }
+
+    /// Ends in order: no new connections, calls in progress have their time, then the session's last statement. False when
+    /// the recorder did not take all of it.
+    pub async fn stop(self, reason: &str) -> bool {
+        if !self.drain.run(self.drain_timeout).await {
+            tracing::warn!(limit = ?self.drain_timeout, "calls were still open at the end of the drain");
+        }
+        self.deliver.end(reason);
+        self.delivery.finish(LAST_DELIVERY).await
+    }
+}
+
+/// Ready when the recorder has the session's first statements.
+async fn acknowledge(deliver: Deliver, waiting: Wait) {
+    match deliver.flushed().await {
+        Ok(()) => {
+            tracing::info!(session = %deliver.session(), "the recorder has acknowledged the session");
+            drop(waiting);
+        }
+        Err(error) => {
+            tracing::error!(category = error.category(), %error, "the recorder does not take this session");
+            std::mem::forget(waiting); // never ready
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |error| StartError::Listen(address, error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+fn public_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(found) }
+}
+
+fn session_start(config: Digest) -> SessionStart {
+    // Absent outside Linux.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    SessionStart {
+        version: runtime::VERSION.into(),
+        config_digest: Some(config),
+        boot: boot.map(|boot| boot.trim().to_owned()),
+        heartbeat_seconds: 0, // deliver knows
+    }
+}

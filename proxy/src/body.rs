@@ -1,0 +1,187 @@
+//! The two bodies of a call: what goes to BigQuery, and what goes to the agent. Both stream; neither is changed.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use ledger::call::BodyDigest;
+
+use crate::capture::Captured;
+use crate::tee::Tee;
+
+/// What the agent is answered.
+#[derive(Debug)]
+pub enum AgentBody {
+    /// Ours, or none.
+    Own(Option<Bytes>),
+    /// BigQuery's, recorded as it passes.
+    Captured(Box<Captured>),
+    /// Another API's, as it is.
+    Passed(crate::forward::UpstreamBody),
+}
+
+impl Body for AgentBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Captured(captured) => Pin::new(captured.as_mut()).poll_frame(cx),
+            Self::Passed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Captured(captured) => captured.is_end_stream(),
+            Self::Passed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Captured(captured) => captured.size_hint(),
+            Self::Passed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What BigQuery is sent: what was read of the request's body before it left, then the rest as it comes.
+#[derive(Debug)]
+pub struct OutBody {
+    read: Option<Bytes>,
+    rest: Option<Incoming>,
+    meter: Option<Meter>,
+}
+
+impl OutBody {
+    /// A body that was read whole.
+    #[must_use]
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { read: Some(bytes).filter(|bytes| !bytes.is_empty()), rest: None, meter: None }
+    }
+
+    /// A body of which `read` was read; the rest streams.
+    #[must_use]
+    pub fn streamed(read: Bytes, rest: Incoming) -> Self {
+        let rest = Some(rest).filter(|rest| !rest.is_end_stream());
+        Self { rest, ..Self::whole(read) }
+    }
+
+    /// Counts and hashes the body as it leaves; the answer knows what left, once it did.
+    #[must_use]
+    pub fn metered(mut self, headers: &HeaderMap) -> (Self, Sent) {
+        let sent = Sent::default();
+        let tee = Some(Tee::new(headers, 0));
+        let mut meter = Meter { tee, sent: sent.clone() };
+        if self.is_end_stream() {
+            meter.finish(true);
+        }
+        self.meter = Some(meter);
+        (self, sent)
+    }
+
+    fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(read) = self.read.take() {
+            return Poll::Ready(Some(Ok(Frame::data(read))));
+        }
+        match &mut self.rest {
+            Some(rest) => Pin::new(rest).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = self.get_mut();
+        let polled = body.poll_parts(cx);
+        let ended = body.is_end_stream();
+        if let (Poll::Ready(frame), Some(meter)) = (&polled, &mut body.meter) {
+            meter.read(frame.as_ref(), ended);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = self.read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + read);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + read);
+        }
+        hint
+    }
+}
+
+/// What left of a request's body, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Sent(Arc<Mutex<Option<BodyDigest>>>);
+
+impl Sent {
+    /// Size and digest. `None` while it is still leaving.
+    #[must_use]
+    pub fn get(&self) -> Option<BodyDigest> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, body: BodyDigest) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+    }
+}
+
+#[derive(Debug)]
+struct Meter {
+    tee: Option<Tee>,
+    sent: Sent,
+}
+
+impl Meter {
+    fn read(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>, ended: bool) {
+        match frame {
+            Some(Ok(frame)) => {
+                if let (Some(tee), Some(data)) = (&mut self.tee, frame.data_ref()) {
+                    tee.feed(data);
+                }
+                if ended {
+                    self.finish(true);
+                }
+            }
+            Some(Err(_)) => self.finish(false),
+            None => self.finish(true),
+        }
+    }
+
+    fn finish(&mut self, complete: bool) {
+        if let Some(tee) = self.tee.take() {
+            self.sent.set(tee.finish(complete).body);
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.finish(false);
+    }
+}

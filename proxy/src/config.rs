@@ -1,0 +1,318 @@
+//! Settings: flags or `BQWITNESS_*` variables, read once. [`Flags::validate`] makes a [`Config`] or names every mistake.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+use http::Uri;
+use ledger::digest::Digest;
+use ledger::note::VerifierKey;
+use ledger::statement::Connection;
+use runtime::telemetry::LogFormat;
+use runtime::tls;
+use rustls::RootCertStore;
+use serde::Serialize;
+
+use crate::deliver::RecorderSettings;
+use crate::forward::Overrides;
+
+/// The sidecar of bqwitness: records every BigQuery call of its pod before it leaves.
+#[derive(Clone, Debug, Parser, Serialize)]
+#[command(name = "bqwitness-proxy", version)]
+pub struct Flags {
+    /// Where agents reach the proxy (HTTP CONNECT, as `HTTPS_PROXY` names it).
+    #[arg(long, env = "BQWITNESS_LISTEN", default_value = "127.0.0.1:15002", value_name = "ADDR:PORT")]
+    pub listen: String,
+    /// Where metrics and readiness are served.
+    #[arg(long, env = "BQWITNESS_ADMIN", default_value = "127.0.0.1:15020", value_name = "ADDR:PORT")]
+    pub admin: String,
+    /// The recorder, `https://host:port`.
+    #[arg(long, env = "BQWITNESS_RECORDER", value_name = "URL")]
+    pub recorder: String,
+    /// The CA that the recorder's certificate must come from (PEM). No other is trusted for it.
+    #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
+    pub recorder_ca: PathBuf,
+    /// The verifier key of the recorder's log, which signs receipts.
+    #[arg(long, env = "BQWITNESS_RECORDER_KEY", value_name = "FILE")]
+    pub recorder_key: PathBuf,
+    /// This pod's service account token for the recorder. It is read again for every batch.
+    #[arg(long, env = "BQWITNESS_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Directory of the sidecar's CA, which only the sidecar may read.
+    #[arg(long, env = "BQWITNESS_CA_DIR", value_name = "DIR")]
+    pub ca_dir: PathBuf,
+    /// Where the certificate bundle for the agents is written: the public roots and the sidecar's CA.
+    #[arg(long, env = "BQWITNESS_BUNDLE", value_name = "FILE")]
+    pub bundle: PathBuf,
+    /// The BigQueryConnection in force.
+    #[arg(long, env = "BQWITNESS_CONNECTION", value_name = "NAMESPACE/NAME")]
+    pub connection: String,
+    /// Connect there instead of looking the name up, as curl's --connect-to does; may be given several times. The
+    /// certificate must still be for the name.
+    #[arg(long, env = "BQWITNESS_RESOLVE", value_name = "HOST:PORT=ADDR:PORT", value_delimiter = ',')]
+    pub resolve: Vec<String>,
+    /// Trust these roots (PEM) for BigQuery, and none of the system's.
+    #[arg(long, env = "BQWITNESS_UPSTREAM_CA", value_name = "FILE")]
+    pub upstream_ca: Option<PathBuf>,
+    /// What becomes of connections to other hosts than BigQuery's: splice (copied untouched) or refuse.
+    #[arg(long, env = "BQWITNESS_OTHER_EGRESS", default_value = "splice", value_name = "WHAT")]
+    pub other_egress: String,
+    /// Where to write the addresses as JSON once the proxy listens; for ports that the system chose.
+    #[arg(long, env = "BQWITNESS_PORT_FILE", value_name = "FILE")]
+    pub port_file: Option<PathBuf>,
+    /// What is logged: a level, or a filter such as `info,bqwitness_proxy=debug`.
+    #[arg(long, env = "BQWITNESS_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+    /// How it is logged: text or json.
+    #[arg(long, env = "BQWITNESS_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: String,
+    /// A call is refused when its intent is not durable after this many seconds.
+    #[arg(long, env = "BQWITNESS_DELIVER_TIMEOUT", default_value = "10", value_name = "SECONDS")]
+    pub deliver_timeout: String,
+    /// After SIGTERM, calls in progress have this many seconds to end.
+    #[arg(long, env = "BQWITNESS_DRAIN_TIMEOUT", default_value = "25", value_name = "SECONDS")]
+    pub drain_timeout: String,
+}
+
+/// Settings that hold together.
+#[derive(Debug)]
+pub struct Config {
+    /// See [`Flags::listen`].
+    pub listen: SocketAddr,
+    /// See [`Flags::admin`].
+    pub admin: SocketAddr,
+    /// The recorder, with its CA and keys read.
+    pub recorder: RecorderSettings,
+    /// See [`Flags::ca_dir`].
+    pub ca_dir: PathBuf,
+    /// See [`Flags::bundle`].
+    pub bundle: PathBuf,
+    /// See [`Flags::connection`].
+    pub connection: Connection,
+    /// See [`Flags::resolve`].
+    pub overrides: Overrides,
+    /// The roots that BigQuery's certificate must come from.
+    pub upstream_roots: RootCertStore,
+    /// See [`Flags::other_egress`].
+    pub other_egress: OtherEgress,
+    /// See [`Flags::port_file`].
+    pub port_file: Option<PathBuf>,
+    /// See [`Flags::deliver_timeout`].
+    pub deliver_timeout: Duration,
+    /// See [`Flags::drain_timeout`].
+    pub drain_timeout: Duration,
+    /// SHA-256 of the flags in force, as JSON; what `session.start` says.
+    pub digest: Digest,
+}
+
+/// What becomes of connections to hosts that are not BigQuery's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherEgress {
+    /// Bytes are copied both ways, untouched and unrecorded.
+    Splice,
+    /// The connection is refused.
+    Refuse,
+}
+
+impl FromStr for OtherEgress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "splice" => Ok(Self::Splice),
+            "refuse" => Ok(Self::Refuse),
+            other => Err(format!("{other:?} is neither \"splice\" nor \"refuse\"")),
+        }
+    }
+}
+
+/// Settings that can't be used: every mistake of this start, one a line.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the settings can't be used:\n  {}", .0.join("\n  "))]
+pub struct Mistakes(pub Vec<String>);
+
+impl Mistakes {
+    /// Notes a mistake in the setting `flag`, and goes on.
+    fn check<T, E: Display>(&mut self, flag: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.0.push(format!("--{flag}: {error}"))).ok()
+    }
+}
+
+impl Flags {
+    /// Checks all settings and reads the files that they name.
+    ///
+    /// # Errors
+    /// [`Mistakes`], all of them.
+    pub fn validate(self) -> Result<Config, Mistakes> {
+        let mut mistakes = Mistakes(Vec::new());
+        let digest = Digest::of(&serde_json::to_vec(&self).unwrap_or_default());
+        let listen = mistakes.check("listen", self.listen.parse());
+        let admin = mistakes.check("admin", self.admin.parse());
+        let recorder = recorder(&self, &mut mistakes);
+        let connection = mistakes.check("connection", connection(&self.connection));
+        let overrides = mistakes.check("resolve", overrides(&self.resolve));
+        let upstream_roots = mistakes.check("upstream-ca", upstream_roots(self.upstream_ca.as_deref()));
+        let other_egress = mistakes.check("other-egress", self.other_egress.parse());
+        let deliver_timeout = mistakes.check("deliver-timeout", seconds(&self.deliver_timeout));
+        let drain_timeout = mistakes.check("drain-timeout", seconds(&self.drain_timeout));
+        mistakes.check("log-format", self.log_format.parse::<LogFormat>());
+        let config = || {
+            Some(Config {
+                listen: listen?,
+                admin: admin?,
+                recorder: recorder?,
+                ca_dir: self.ca_dir,
+                bundle: self.bundle,
+                connection: connection?,
+                overrides: overrides?,
+                upstream_roots: upstream_roots?,
+                other_egress: other_egress?,
+                port_file: self.port_file,
+                deliver_timeout: deliver_timeout?,
+                drain_timeout: drain_timeout?,
+                digest,
+            })
+        };
+        config().filter(|_| mistakes.0.is_empty()).ok_or(mistakes)
+    }
+}
+
+fn recorder(flags: &Flags, mistakes: &mut Mistakes) -> Option<RecorderSettings> {
+    let url = mistakes.check("recorder", recorder_url(&flags.recorder));
+    let tls = tls::pinned_roots(&flags.recorder_ca).and_then(|roots| tls::client_config(roots, &[]));
+    let tls = mistakes.check("recorder-ca", tls);
+    let key = mistakes.check("recorder-key", verifier_key(&flags.recorder_key));
+    let token = mistakes.check("token-file", tls::read_text(&flags.token_file)).map(drop);
+    Some(RecorderSettings {
+        url: url?,
+        tls: tls?,
+        key: key?,
+        token_file: token.map(|()| flags.token_file.clone())?,
+    })
+}
+
+fn recorder_url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|error| format!("{text:?}: {error}"))?;
+    let plain_origin = url.path() == "/" && url.query().is_none();
+    match (url.scheme_str(), url.authority()) {
+        (Some("https"), Some(_)) if plain_origin => Ok(url),
+        _ => Err(format!("{text:?} is not of the form https://host:port")),
+    }
+}
+
+fn verifier_key(path: &Path) -> Result<VerifierKey, String> {
+    let text = tls::read_text(path).map_err(|error| error.to_string())?;
+    text.trim().parse().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn connection(text: &str) -> Result<Connection, String> {
+    let named = |part: &str| !part.is_empty() && part.len() <= 253 && !part.contains(char::is_whitespace);
+    match text.split_once('/') {
+        Some((namespace, name)) if named(namespace) && named(name) && !name.contains('/') => Ok(Connection {
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: String::new(),
+            generation: 0,
+            spec_digest: None,
+        }),
+        _ => Err(format!("{text:?} is not of the form namespace/name")),
+    }
+}
+
+fn overrides(texts: &[String]) -> Result<Overrides, String> {
+    let one = |text: &String| -> Option<((String, u16), SocketAddr)> {
+        let (name, address) = text.split_once('=')?;
+        let (host, port) = name.rsplit_once(':')?;
+        Some(((host.to_ascii_lowercase(), port.parse().ok()?), address.parse().ok()?))
+    };
+    let parsed = texts.iter().map(|text| {
+        one(text)
+            .ok_or_else(|| format!("{text:?} is not of the form HOST:PORT=ADDR:PORT, with an IP address"))
+    });
+    parsed.collect::<Result<HashMap<_, _>, _>>().map(Overrides::new)
+}
+
+fn upstream_roots(file: Option<&Path>) -> Result<RootCertStore, tls::TlsError> {
+    file.map_or_else(tls::system_roots, tls::pinned_roots)
+}
+
+/// Longest time that a setting may name, in seconds.
+const MAX_SECONDS: f64 = 3600.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("{text:?} is not a number of seconds above 0 and up to {MAX_SECONDS}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(more: &[&str]) -> Flags {
+        let least =
+            ["bqwitness-proxy", "--recorder=x", "--recorder-ca=/nowhere/ca", "--recorder-key=/nowhere/key"];
+        let rest = [
+            "--token-file=/nowhere/token",
+            "--ca-dir=/tmp",
+            "--bundle=/tmp/b",
+            "--connection=agents/billing",
+        ];
+        Flags::parse_from(least.iter().chain(&rest).chain(more))
+    }
+
+    #[test]
+    fn one_start_shows_every_mistake() {
+        let mistakes =
+            flags(&["--listen=here", "--other-egress=maybe", "--deliver-timeout=-1", "--log-format=xml"])
+                .validate()
+                .expect_err("nothing of this can be used")
+                .0;
+        for flag in [
+            "listen",
+            "recorder",
+            "recorder-ca",
+            "recorder-key",
+            "token-file",
+            "other-egress",
+            "deliver-timeout",
+        ] {
+            assert!(
+                mistakes.iter().any(|line| line.starts_with(&format!("--{flag}: "))),
+                "{flag} in {mistakes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_connection_has_a_namespace_and_a_name() {
+        assert_eq!(connection("agents/billing").expect("well formed").name, "billing");
+        for bad in ["billing", "/billing", "agents/", "a/b/c", "a b/c", ""] {
+            assert!(connection(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_recorder_is_an_https_origin() {
+        assert!(recorder_url("https://recorder:8443").is_ok());
+        assert!(recorder_url("https://[::1]:8443/").is_ok());
+        for bad in ["http://recorder", "recorder:8443", "https://recorder/path", "https://recorder?x", ""] {
+            assert!(recorder_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn overrides_name_host_port_and_address() {
+        let one = overrides(&["BigQuery.googleapis.com:443=[::1]:8443".into()]).expect("well formed");
+        assert_eq!(one.of("bigquery.googleapis.com", 443), Some("[::1]:8443".parse().expect("an address")));
+        assert_eq!(one.of("bigquery.googleapis.com", 444), None);
+        for bad in ["a=1.2.3.4:5", "a:443=host:5", "a:x=1.2.3.4:5", "a:443"] {
+            assert!(overrides(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+}

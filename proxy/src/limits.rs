@@ -1,0 +1,54 @@
+//! Bounds of HTTP and of connections. What happens at each is said here; larger ones would let one agent starve the others.
+
+use std::time::Duration;
+
+/// Connections of agents that are open at once. More wait in the system's queue until one ends.
+pub const MAX_CONNECTIONS: usize = 4096;
+
+/// A request line with its headers, in bytes; above it the agent is answered 431 and the connection closes.
+pub const HTTP1_HEAD: usize = 64 * 1024;
+
+/// What one HTTP/1.1 connection buffers in each direction, in bytes; above it reading waits for writing.
+pub const HTTP1_BUFFER: usize = 128 * 1024;
+
+/// An agent's HTTP/1.1 connection may be idle, or take for a request's head, this long; then it is closed. BigQuery's
+/// front ends close theirs sooner, and a connection of the pod costs a few KiB.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// An agent's first request to the CONNECT listener may take this long; then the connection is closed.
+pub const CONNECT_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The headers of an HTTP/2 request, decoded, in bytes; above it the stream is answered 431.
+pub const HTTP2_HEAD: u32 = 64 * 1024;
+
+/// What the other side may send on one HTTP/2 stream before we have read it, in bytes: what gRPC clients use themselves.
+pub const HTTP2_STREAM_WINDOW: u32 = 4 << 20;
+
+/// The same for all streams of an agent's connection together.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Calls that share one HTTP/2 connection to BigQuery; the next one opens another.
+pub const UPSTREAM_STREAMS: usize = 16;
+
+/// What BigQuery may send on one of our connections before it was read, in bytes: enough for every stream's own window, so
+/// that agents who don't read never hold up the calls of others.
+pub const UPSTREAM_CONNECTION_WINDOW: u32 = HTTP2_STREAM_WINDOW * 16;
+
+/// Largest HTTP/2 frame that is taken, in bytes; a larger one is a protocol error.
+pub const HTTP2_FRAME: u32 = 1 << 20;
+
+/// Streams that an agent may have open on one HTTP/2 connection; more wait on the agent's side.
+pub const HTTP2_STREAMS: u32 = 256;
+
+/// The body that decides what a call asks may take this long to arrive; then the call is refused (`body_timeout`).
+pub const DECIDING_BODY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Memory for the bodies that decide, of all calls together, with their copies, in KiB (128 MiB). A call waits for its
+/// share.
+pub const BODY_MEMORY_KIB: usize = 128 * 1024;
+
+/// A call that waited this long for memory for its body is refused (`overloaded`).
+pub const BODY_MEMORY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The TLS handshake with an agent may take this long after its ClientHello; then the connection is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,205 @@
+//! What becomes of a connection. Pure: where it wants to go and how it opens decide.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::hello::normal_name;
+use crate::bigquery::{HostClass, classify_host};
+use crate::config::OtherEgress;
+
+/// The port on which Google's front ends speak TLS.
+const HTTPS: u16 = 443;
+
+/// Where a client wants to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A name (lower case, no trailing dot) and a port.
+    Name(String, u16),
+    /// An address: the name, if any, is in the ClientHello.
+    Address(SocketAddr),
+}
+
+impl Destination {
+    /// The destination that a CONNECT request names: a name, or an address (IPv6 in brackets), and a port.
+    #[must_use]
+    pub fn parse(host: &str, port: u16) -> Option<Self> {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Some(Self::Address(SocketAddr::new(address.to_canonical(), port)));
+        }
+        let name = normal_name(host);
+        (!name.is_empty() && !name.contains(['[', ']', '%'])).then_some(Self::Name(name, port))
+    }
+
+    /// The name, or the address, to connect to.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match self {
+            Self::Name(name, _) => name.clone(),
+            Self::Address(address) => address.ip().to_string(),
+        }
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Name(_, port) => *port,
+            Self::Address(address) => address.port(),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// How a connection opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// With a ClientHello, which names a server or none.
+    Tls(Option<String>),
+    /// With something else.
+    NotTls,
+    /// It makes no difference, and was not read: the server may be the one to speak first.
+    Unread,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// TLS is terminated with a leaf for this name.
+    Intercept(String),
+    /// Bytes are copied both ways.
+    Splice,
+    /// It is closed, for this reason.
+    Refuse(&'static str),
+}
+
+/// Must the first bytes be read? On port 443 any host may turn out to be Google's front end, which serves BigQuery under
+/// every one of its addresses to who asks for it in the ClientHello.
+pub(super) fn depends_on_opening(destination: &Destination) -> bool {
+    destination.port() == HTTPS || is_ours(&destination.host())
+}
+
+/// Does BigQuery answer under this name, by host or by path?
+fn is_ours(name: &str) -> bool {
+    matches!(classify_host(name), HostClass::BigQuery | HostClass::SharedGoogle)
+}
+
+/// Decides on a connection.
+pub(super) fn route(destination: &Destination, opening: &Opening, other: OtherEgress) -> Route {
+    let elsewhere = match other {
+        OtherEgress::Splice => Route::Splice,
+        OtherEgress::Refuse => Route::Refuse("egress_refused"),
+    };
+    match (destination, opening) {
+        (Destination::Name(host, _), opening) if is_ours(host) => match opening {
+            Opening::Tls(Some(name)) if name == host => Route::Intercept(host.clone()),
+            Opening::Tls(None) => Route::Intercept(host.clone()),
+            Opening::Tls(_) => Route::Refuse("name_mismatch"),
+            Opening::NotTls | Opening::Unread => Route::Refuse("not_tls"),
+        },
+        (Destination::Address(_), Opening::Tls(Some(name))) if is_ours(name) => {
+            Route::Intercept(name.clone())
+        }
+        (Destination::Name(..), Opening::Tls(Some(name))) if is_ours(name) => Route::Refuse("name_mismatch"),
+        _ => elsewhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls(name: &str) -> Opening {
+        Opening::Tls(Some(name.into()))
+    }
+
+    fn routed(host: &str, port: u16, opening: &Opening) -> Route {
+        let destination = Destination::parse(host, port).expect("a destination");
+        assert!(
+            depends_on_opening(&destination) || *opening == Opening::Unread,
+            "{host}:{port} would not be read"
+        );
+        route(&destination, opening, OtherEgress::Splice)
+    }
+
+    #[test]
+    fn bigquery_is_intercepted_under_the_name_that_tls_and_connect_agree_on() {
+        let intercept = |name: &str| Route::Intercept(name.to_owned());
+        assert_eq!(
+            routed("BigQuery.googleapis.com.", 443, &tls("bigquery.googleapis.com")),
+            intercept("bigquery.googleapis.com")
+        );
+        assert_eq!(
+            routed("bigquery.googleapis.com", 8443, &tls("bigquery.googleapis.com")),
+            intercept("bigquery.googleapis.com")
+        );
+        assert_eq!(
+            routed("www.googleapis.com", 443, &tls("www.googleapis.com")),
+            intercept("www.googleapis.com")
+        );
+        let nameless = Opening::Tls(None);
+        assert_eq!(routed("bigquery.googleapis.com", 443, &nameless), intercept("bigquery.googleapis.com"));
+        assert_eq!(
+            routed("192.0.2.1", 443, &tls("bigquery.googleapis.com")),
+            intercept("bigquery.googleapis.com")
+        );
+        assert_eq!(
+            routed("[2001:db8::1]", 443, &tls("bigquerystorage.googleapis.com")),
+            intercept("bigquerystorage.googleapis.com")
+        );
+    }
+
+    #[test]
+    fn going_round_by_another_name_is_refused() {
+        for (host, opening, category) in [
+            ("bigquery.googleapis.com", tls("storage.googleapis.com"), "name_mismatch"),
+            ("storage.googleapis.com", tls("bigquery.googleapis.com"), "name_mismatch"),
+            ("innocent.example", tls("bigquery.googleapis.com"), "name_mismatch"),
+            ("bigquery.googleapis.com", Opening::NotTls, "not_tls"),
+        ] {
+            assert_eq!(routed(host, 443, &opening), Route::Refuse(category), "{host} {opening:?}");
+        }
+        assert_eq!(routed("bigquery.googleapis.com", 80, &Opening::NotTls), Route::Refuse("not_tls"));
+    }
+
+    #[test]
+    fn all_else_goes_as_egress_says() {
+        let nameless = Opening::Tls(None);
+        for (host, port, opening) in [
+            ("storage.googleapis.com", 443, tls("storage.googleapis.com")),
+            ("pypi.org", 443, tls("pypi.org")),
+            ("192.0.2.1", 443, nameless),
+            ("git.example", 443, Opening::NotTls),
+            ("git.example", 22, Opening::Unread),
+        ] {
+            assert_eq!(routed(host, port, &opening), Route::Splice, "{host}");
+            let destination = Destination::parse(host, port).expect("a destination");
+            assert_eq!(
+                route(&destination, &opening, OtherEgress::Refuse),
+                Route::Refuse("egress_refused"),
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn destinations() {
+        assert_eq!(Destination::parse("A.Example.", 1), Some(Destination::Name("a.example".into(), 1)));
+        assert_eq!(Destination::parse("[::1]", 1).map(|d| d.to_string()).as_deref(), Some("[::1]:1"));
+        assert_eq!(
+            Destination::parse("[::ffff:192.0.2.1]", 1).map(|d| d.host()).as_deref(),
+            Some("192.0.2.1")
+        );
+        for bad in ["", ".", "[x]", "fe80::1%eth0"] {
+            assert_eq!(Destination::parse(bad, 1), None, "{bad}");
+        }
+    }
+}

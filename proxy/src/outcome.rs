@@ -1,0 +1,141 @@
+//! The outcome of a call: exactly one, recorded by whoever ends the call, or by the drop of its guard.
+
+use std::time::Instant;
+
+use ledger::call::{CallResult, Outcome};
+
+use crate::bigquery::{self, Recognised};
+use crate::body::Sent;
+use crate::deliver::{self, OpenCall};
+use crate::forward::ForwardError;
+use crate::metrics::Metrics;
+use crate::refuse::Refused;
+use crate::tee::Teed;
+
+/// A call whose intent is recorded and whose outcome is not. Dropping it records that the call was aborted.
+#[derive(Debug)]
+pub struct OutcomeGuard {
+    call: Recognised,
+    open: Option<OpenCall>,
+    sent: Option<Sent>,
+    arrived: Instant,
+    metrics: Metrics,
+}
+
+/// How BigQuery's answer ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whole, broken off by BigQuery, or by the agent.
+    pub result: CallResult,
+    /// The status that the agent was given.
+    pub status: u16,
+    /// An answer to HEAD, a 204 or a 304, which have no body.
+    pub bodiless: bool,
+    /// What passed of the body.
+    pub teed: Teed,
+    /// The name of a gRPC status other than OK.
+    pub grpc_status: Option<String>,
+}
+
+impl OutcomeGuard {
+    /// A guard for the outcome of `open`, a call whose head arrived at `arrived`.
+    #[must_use]
+    pub fn new(call: Recognised, open: OpenCall, arrived: Instant, metrics: Metrics) -> Self {
+        metrics.open_calls.inc();
+        Self { call, open: Some(open), sent: None, arrived, metrics }
+    }
+
+    /// The request's body is bound by what `sent` will say.
+    pub fn binds(&mut self, sent: Sent) {
+        self.sent = Some(sent);
+    }
+
+    /// From now on, an abort says that the request left.
+    pub fn leaves(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.forwarded();
+        }
+    }
+
+    /// The sidecar refused the call.
+    pub fn refused(self, refused: &Refused) {
+        let (status, reason) = (refused.status().as_u16(), refused.category());
+        self.finish(|outcome| Outcome {
+            result: CallResult::Refused,
+            status: Some(status),
+            reason: Some(reason.into()),
+            ..outcome
+        });
+    }
+
+    /// BigQuery gave no answer.
+    pub fn failed(self, error: &ForwardError) {
+        self.metrics.upstream_failed(error.category());
+        let status = http::StatusCode::BAD_GATEWAY.as_u16();
+        self.finish(|outcome| Outcome {
+            result: CallResult::Failed,
+            forwarded: error.sent(),
+            status: Some(status),
+            reason: Some(error.category().into()),
+            ..outcome
+        });
+    }
+
+    /// BigQuery's answer passed, as far as it did.
+    pub fn ended(mut self, ended: Ended) {
+        let Ended { result, status, bodiless, teed, grpc_status } = ended;
+        let answer = bigquery::read_answer(&self.call, status, &teed.kept, teed.truncated);
+        let ours = match result {
+            CallResult::Failed => Some("answer_broken".to_owned()),
+            _ => None,
+        };
+        let outcome = Outcome {
+            result,
+            forwarded: true,
+            status: Some(status),
+            reason: ours.or(grpc_status).or(answer.reason),
+            reported: answer.reported,
+            answer: (!bodiless).then_some(teed.body),
+            ..self.blank()
+        };
+        self.record(outcome, answer.error_message.as_deref());
+    }
+
+    fn finish(mut self, fill: impl FnOnce(Outcome) -> Outcome) {
+        let outcome = fill(self.blank());
+        self.record(outcome, None);
+    }
+
+    fn blank(&self) -> Outcome {
+        Outcome {
+            call: 0,
+            result: CallResult::Aborted,
+            forwarded: false,
+            status: None,
+            reason: None,
+            reported: None,
+            answer: None,
+            duration_micros: u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn record(&mut self, outcome: Outcome, error: Option<&str>) {
+        let Some(open) = self.open.take() else { return };
+        self.closed(outcome.result);
+        let error = error.and_then(|message| deliver::blob(message.as_bytes()).ok());
+        open.finish(outcome, error.into_iter().map(|blob| ("error", blob)).collect());
+    }
+
+    fn closed(&self, result: CallResult) {
+        self.metrics.open_calls.dec();
+        self.metrics.ended(self.call.method, result, self.arrived.elapsed());
+    }
+}
+
+impl Drop for OutcomeGuard {
+    fn drop(&mut self) {
+        if self.open.take().is_some() {
+            self.closed(CallResult::Aborted);
+        }
+    }
+}

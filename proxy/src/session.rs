@@ -1,0 +1,207 @@
+//! The story of one request: who it is for, what it asks, whether it may, then recorded, forwarded, and its answer captured.
+//!
+//! Nothing leaves before the intent is durable, and every intent gets exactly one outcome: from [`OutcomeGuard`], which is
+//! handed from phase to phase, or from its drop when the agent goes away in between.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use ledger::call::Intent;
+use ledger::statement::{Claimed, MAX_CLAIM, Observed};
+
+use crate::app::Proxy;
+use crate::authority;
+use crate::bigquery::{self, HostClass, Recognised, Understood};
+use crate::body::{AgentBody, OutBody};
+use crate::capture::capture;
+use crate::decide::decide;
+use crate::deliver::{self, Draft, NotRecorded};
+use crate::forward::Target;
+use crate::listen::Way;
+use crate::outcome::OutcomeGuard;
+use crate::refuse::{Refused, is_grpc};
+use crate::request_body::{self, Asked};
+
+/// What all requests of one connection have in common.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// How the connection came in.
+    pub way: Way,
+    /// Whom it is for.
+    pub target: Target,
+}
+
+/// Answers one request: with BigQuery's answer, or with a refusal.
+pub async fn call(proxy: &Proxy, link: &Link, request: Request<Incoming>) -> Response<AgentBody> {
+    let arrived = Instant::now();
+    let grpc = is_grpc(request.headers());
+    let (head, body) = request.into_parts();
+    let story = if is_bigquery(link, &head) {
+        recorded(proxy, link, head, body, arrived).await
+    } else {
+        passed(proxy, link, head, body).await
+    };
+    story.unwrap_or_else(|refused| {
+        proxy.metrics.refused(refused.category());
+        tracing::debug!(category = refused.category(), %refused, "a request was refused");
+        refused.answer(grpc)
+    })
+}
+
+/// A shared Google host serves other APIs too; those are told by their path.
+fn is_bigquery(link: &Link, head: &Parts) -> bool {
+    let shared = bigquery::classify_host(&link.target.name) == HostClass::SharedGoogle;
+    !shared || bigquery::is_bigquery_path(head.uri.path())
+}
+
+/// A call of BigQuery, from its head to the head of its answer.
+async fn recorded(
+    proxy: &Proxy,
+    link: &Link,
+    head: Parts,
+    body: Incoming,
+    arrived: Instant,
+) -> Result<Response<AgentBody>, Refused> {
+    let call = bigquery::recognise(&head.method, &link.target.name, &head.uri, &head.headers);
+    let draft = Draft {
+        observed: observed(link, &head.headers),
+        claimed: claimed(&head.headers),
+        blobs: Vec::new(),
+        intent: call.intent(),
+    };
+    let (understood, asked) = match understand(proxy, link, &call, &head, body).await {
+        Ok(understood) => understood,
+        Err(refused) => {
+            record_refusal(proxy, draft, call, &refused, arrived).await;
+            return Err(refused);
+        }
+    };
+    let open = proxy.deliver.intent(complete(draft, understood, &asked)?).await?;
+    let guard = OutcomeGuard::new(call, open, arrived, proxy.metrics.clone());
+    forward(proxy, link, head, asked, guard).await
+}
+
+/// Is the call for this host, does its head allow it, what does its body ask?
+async fn understand(
+    proxy: &Proxy,
+    link: &Link,
+    call: &Recognised,
+    head: &Parts,
+    body: Incoming,
+) -> Result<(Understood, Asked), Refused> {
+    authority::agree(head, &link.target)?;
+    decide(call)?;
+    let asked = request_body::read(call, &head.headers, body, &proxy.body_memory).await?;
+    let understood = bigquery::intent(call, asked.deciding.as_deref())?;
+    Ok((understood, asked))
+}
+
+/// The intent with all that the body said, and the blobs that it names.
+fn complete(draft: Draft, understood: Understood, asked: &Asked) -> Result<Draft, Refused> {
+    let Understood { intent, labels, sql } = understood;
+    let texts = [("sql", sql.as_deref().map(str::as_bytes)), ("request", asked.deciding.as_deref())];
+    let mut blobs = Vec::new();
+    for (role, text) in texts {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            let blob = deliver::blob(text).map_err(|_| Refused::TooLarge(bigquery::MAX_DECIDING_BODY))?;
+            blobs.push((role, blob));
+        }
+    }
+    let claimed = Claimed { labels: cut_labels(labels), ..draft.claimed };
+    Ok(Draft { claimed, blobs, intent, ..draft })
+}
+
+/// A refused call is recorded as an intent that says so. It is never forwarded, so the agent is refused either way.
+async fn record_refusal(proxy: &Proxy, draft: Draft, call: Recognised, refused: &Refused, arrived: Instant) {
+    let intent = Intent { refused: Some(refused.category().into()), ..draft.intent };
+    let recorded: Result<_, NotRecorded> = proxy.deliver.intent(Draft { intent, ..draft }).await;
+    match recorded {
+        Ok(open) => OutcomeGuard::new(call, open, arrived, proxy.metrics.clone()).refused(refused),
+        Err(error) => tracing::warn!(category = error.category(), %error, "a refusal could not be recorded"),
+    }
+}
+
+/// The request goes out as it came, and the answer comes back as it is.
+async fn forward(
+    proxy: &Proxy,
+    link: &Link,
+    head: Parts,
+    asked: Asked,
+    mut guard: OutcomeGuard,
+) -> Result<Response<AgentBody>, Refused> {
+    let verb = head.method.clone();
+    let out = if asked.is_data {
+        let (out, sent) = asked.out.metered(&head.headers);
+        guard.binds(sent);
+        out
+    } else {
+        asked.out
+    };
+    let request = Request::from_parts(head, out);
+    match proxy.forwarder.send(&link.target, request, || guard.leaves()).await {
+        Ok(answer) => Ok(capture(answer, &verb, guard)),
+        Err(error) => {
+            tracing::warn!(category = error.category(), server = link.target.name, %error, "BigQuery gave no answer");
+            guard.failed(&error);
+            Err(error.into())
+        }
+    }
+}
+
+/// A request to another API on a shared host: checked like a call, forwarded, not recorded.
+async fn passed(
+    proxy: &Proxy,
+    link: &Link,
+    head: Parts,
+    body: Incoming,
+) -> Result<Response<AgentBody>, Refused> {
+    authority::agree(&head, &link.target)?;
+    proxy.metrics.passed.inc();
+    let request = Request::from_parts(head, OutBody::streamed(bytes::Bytes::new(), body));
+    let answer = proxy.forwarder.send(&link.target, request, || {}).await?;
+    Ok(answer.map(AgentBody::Passed))
+}
+
+fn observed(link: &Link, headers: &HeaderMap) -> Observed {
+    let credential = if headers.contains_key(AUTHORIZATION) { "passthrough" } else { "none" };
+    Observed {
+        principal: None,
+        interception: Some(link.way.name().into()),
+        credential: Some(credential.into()),
+    }
+}
+
+fn claimed(headers: &HeaderMap) -> Claimed {
+    let text = |name: http::HeaderName| {
+        let value = headers.get(name)?;
+        Some(cut(&String::from_utf8_lossy(value.as_bytes())))
+    };
+    let api_client = text(http::HeaderName::from_static("x-goog-api-client"));
+    Claimed { user_agent: text(USER_AGENT), api_client, labels: BTreeMap::new() }
+}
+
+fn cut_labels(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.into_iter().map(|(key, value)| (cut(&key), cut(&value))).collect()
+}
+
+/// What the agent said, without what is too long to be recorded.
+fn cut(text: &str) -> String {
+    let end = (0..=MAX_CLAIM.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_cut_between_characters() {
+        assert_eq!(cut("agent"), "agent");
+        assert_eq!(cut(&"ä".repeat(MAX_CLAIM)), "ä".repeat(MAX_CLAIM / 2));
+        assert_eq!(cut(&format!("x{}", "ä".repeat(MAX_CLAIM))).len(), MAX_CLAIM - 1);
+    }
+}
