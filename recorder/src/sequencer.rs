@@ -54,7 +54,7 @@ struct Caller {
 }
 
 enum Work {
-    Batch(Submission, Caller),
+    Batch(Box<Submission>, Caller),
     Stop,
 }
 
@@ -78,7 +78,7 @@ impl Queue {
         let (answer, placed) = oneshot::channel();
         self.metrics.queue.inc();
         let caller = Caller { answer, _room: room };
-        self.work.try_send(Work::Batch(submission, caller)).map_err(|error| {
+        self.work.try_send(Work::Batch(Box::new(submission), caller)).map_err(|error| {
             self.metrics.queue.dec();
             match error {
                 TrySendError::Full(_) => {
@@ -191,7 +191,7 @@ impl Sequencer {
             let mut group = self.begin();
             while let Some(work) = next {
                 match work {
-                    Work::Batch(submission, caller) => self.take(&mut group, submission, caller)?,
+                    Work::Batch(submission, caller) => self.take(&mut group, *submission, caller)?,
                     Work::Stop => return self.commit(group),
                 }
                 next = (group.bytes < GROUP_BYTES).then(|| self.work.try_recv().ok()).flatten();

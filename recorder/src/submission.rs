@@ -106,8 +106,8 @@ impl Submission {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         strict::check(&bytes).map_err(|error| Refusal::new(Reason::MalformedStatement, error.to_string()))?;
-        let head = Head::parse(&bytes).map_err(bad_statement)?;
-        let statement = Statement::parse(&bytes).map_err(bad_statement)?;
+        let head = Head::parse(&bytes).map_err(|error| bad_statement(&error))?;
+        let statement = Statement::parse(&bytes).map_err(|error| bad_statement(&error))?;
         check_kind(self.speaker.role, &statement)?;
         if number == 0 {
             check_session(head.session, now)?;
@@ -209,7 +209,7 @@ fn meaning(statement: &Statement) -> Meaning {
     }
 }
 
-fn bad_statement(error: BadStatement) -> Refusal {
+fn bad_statement(error: &BadStatement) -> Refusal {
     let reason = match error {
         BadStatement::TooLarge(_) => Reason::StatementTooLarge,
         BadStatement::Version(_) => Reason::UnknownVersion,
@@ -223,7 +223,7 @@ fn bad_batch(error: BadBatch) -> Refusal {
     match error {
         BadBatch::TooLarge(_) => Refusal::new(Reason::BatchTooLarge, message),
         BadBatch::Blob(_, BadBlob::TooLarge(_)) => Refusal::new(Reason::BlobTooLarge, message),
-        BadBatch::Statement(number, error) => bad_statement(error).of_statement(number),
+        BadBatch::Statement(number, error) => bad_statement(&error).of_statement(number),
         _ => Refusal::new(Reason::MalformedBatch, message),
     }
 }

@@ -72,7 +72,6 @@ impl Api {
     }
 
     /// The routes.
-    #[must_use]
     pub fn router(self: Arc<Self>) -> Router {
         let readers = Router::new()
             .route("/v1/search", get(search::search))

@@ -135,7 +135,9 @@ fn narrow(
         Some((_, Some(namespace))) => conditions.add("calls.namespace = ?", namespace.to_owned()),
         Some((agent, None)) if agent.contains('/') => conditions.add("calls.agent = ?", agent.clone()),
         Some(_) => {
-            return Err(IndexError::Query("agent is written NAMESPACE/SERVICE-ACCOUNT, or NAMESPACE/".into()));
+            return Err(IndexError::Query(
+                "agent is written NAMESPACE/SERVICE-ACCOUNT, or NAMESPACE/".into(),
+            ));
         }
         None => {}
     }

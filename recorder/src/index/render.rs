@@ -62,7 +62,7 @@ impl<'a> Leaves<'a> {
         let intent = statement.body.intent.take().ok_or_else(|| damaged(hit.index, "it is not an intent"))?;
         let outcome = hit.outcome.map(|index| self.outcome(index)).transpose()?;
         let sql = self.sql(&statement)?;
-        Ok(join(hit, entry.envelope.received, subject, statement, intent, outcome, sql))
+        Ok(join(hit, entry.envelope.received, subject, statement, intent, outcome.as_ref(), sql))
     }
 
     fn outcome(&mut self, index: u64) -> Result<Outcome, IndexError> {
@@ -93,10 +93,10 @@ fn join(
     subject: Workload,
     statement: Statement,
     intent: Intent,
-    outcome: Option<Outcome>,
+    outcome: Option<&Outcome>,
     sql: Option<(String, bool)>,
 ) -> Call {
-    let reported = outcome.as_ref().and_then(|outcome| outcome.reported.clone()).unwrap_or_default();
+    let reported = outcome.and_then(|outcome| outcome.reported.clone()).unwrap_or_default();
     let (sql, sql_truncated) = sql.map_or((None, false), |(sql, truncated)| (Some(sql), truncated));
     Call {
         index: hit.index,
@@ -114,14 +114,14 @@ fn join(
         sql,
         sql_truncated,
         job: reported.job.or(intent.job),
-        result: outcome.as_ref().map(|outcome| outcome.result),
-        status: outcome.as_ref().and_then(|outcome| outcome.status),
-        reason: outcome.as_ref().and_then(|outcome| outcome.reason.clone()),
+        result: outcome.map(|outcome| outcome.result),
+        status: outcome.and_then(|outcome| outcome.status),
+        reason: outcome.and_then(|outcome| outcome.reason.clone()),
         rows: reported.rows,
         total_rows: reported.total_rows,
         affected_rows: reported.affected_rows,
-        forwarded: outcome.as_ref().map(|outcome| outcome.forwarded),
-        duration_micros: outcome.as_ref().map(|outcome| outcome.duration_micros),
+        forwarded: outcome.map(|outcome| outcome.forwarded),
+        duration_micros: outcome.map(|outcome| outcome.duration_micros),
         refused: intent.refused,
     }
 }

@@ -111,7 +111,8 @@ fn create(path: &Path, vkey: &str) -> Result<Connection, IndexError> {
 fn prepare(connection: &Connection) -> Result<(), IndexError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    Ok(connection.set_prepared_statement_cache_capacity(32))
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
 }
 
 fn meta(connection: &Connection, name: &str) -> Result<Option<String>, IndexError> {
