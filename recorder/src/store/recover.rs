@@ -54,10 +54,11 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     let mut publisher = Publisher::new(files.clone(), key.clone(), edge, sender, metrics);
 
     let torn_bytes = replay(&*files, &tail, &mut publisher, &mut history)?;
+    let wal = Wal::new(files.clone())?;
     wal::remove_all(&*files)?;
     history.sessions.hear_all();
-    let reader = LogReader::new(files.clone(), tail.clone(), receiver);
-    Ok(Opened { key, wal: Wal::new(files)?, tail, publisher, reader, history, torn_bytes })
+    let reader = LogReader::new(files, tail.clone(), receiver);
+    Ok(Opened { key, wal, tail, publisher, reader, history, torn_bytes })
 }
 
 /// The newest checkpoint, verified; that of an empty log if this is a new one.

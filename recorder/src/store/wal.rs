@@ -103,7 +103,7 @@ struct Segment {
 }
 
 impl Wal {
-    /// A write-ahead log whose directory has no segment in the way: recovery has removed them.
+    /// A write-ahead log. Before it is written to, recovery removes the segments of the last run.
     ///
     /// # Errors
     /// The system's.

@@ -1,0 +1,193 @@
+//! A batch's whole way: in over TLS, receipt, log, search, restart.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod common;
+
+use common::{Site, join};
+use ledger::call::{Access, CallResult};
+use ledger::entry::{Entry, Role, Subject};
+use ledger::statement::{Statement, kind};
+use ledger::tree::leaf_hash;
+
+fn kinds(entries: &[Vec<u8>]) -> Vec<String> {
+    let kind = |leaf: &Vec<u8>| Statement::parse(Entry::parse(leaf).unwrap().statement).unwrap().kind;
+    entries.iter().map(kind).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_found_and_proved() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let mut billing = site.speaker("agents", "billing");
+    let token = billing.token.clone();
+    client.record(&token, &billing.start(60)).await;
+    let sql = "SELECT account_id, status FROM billing.invoices WHERE status = \"overdue\"";
+    let call = billing.seq;
+    let intent = billing.intent(sql, "SELECT", "billing.invoices", Access::Read);
+    let (places, _) = client.record(&token, &intent).await;
+    client.record(&token, &billing.outcome(call, 17)).await;
+    let mut imports = site.speaker("agents", "imports");
+    let batch = join([
+        imports.start(60),
+        imports.intent(
+            "DELETE FROM staging.imports WHERE batch_id = 42",
+            "DELETE",
+            "staging.imports",
+            Access::Write,
+        ),
+    ]);
+    let (last, _) = client.record(&imports.token.clone(), &batch).await;
+
+    // The log has what the receipts say, under the subject that the token proves.
+    let log = client.log_of(last[1].index + 1).await;
+    let leaf = &log[usize::try_from(places[0].index).unwrap()];
+    assert_eq!(leaf_hash(leaf), places[0].leaf_hash);
+    let entry = Entry::parse(leaf).unwrap();
+    assert_eq!((entry.statement, entry.envelope.role), (&intent.statements[0][..], Role::Sidecar));
+    let Subject::Workload(workload) = entry.envelope.subject else { panic!("a workload") };
+    assert_eq!(
+        (workload.namespace.as_str(), workload.service_account.as_str(), workload.pod_uid.as_str()),
+        ("agents", "billing", "uid-of-billing-0")
+    );
+    assert_eq!(kinds(&log)[..4], ["log.start", kind::SESSION_START, kind::CALL_INTENT, kind::CALL_OUTCOME]);
+    assert_eq!(client.get(&format!("/v1/entries/{}", places[0].index)).await.body()[..], leaf[..]);
+
+    // The search joins intent and outcome.
+    let wait = last[1].index + 1;
+    let all = client.search(&format!("wait={wait}")).await;
+    assert!(all.size >= wait);
+    let found: Vec<_> = all.calls.iter().map(|call| call.subject.service_account.as_str()).collect();
+    assert_eq!(found, ["imports", "billing"], "newest first");
+    for query in [
+        "agent=agents/billing",
+        "table=billing",
+        "table=acme.billing.invoices",
+        "words=OVERDUE%20account_id",
+        "kind=SELECT",
+        "result=answered",
+    ] {
+        let answer = client.search(query).await;
+        assert_eq!(answer.calls.len(), 1, "{query}");
+        let call = &answer.calls[0];
+        assert_eq!(
+            (call.index, call.sql.as_deref(), call.total_rows),
+            (places[0].index, Some(sql), Some(17)),
+            "{query}"
+        );
+        assert_eq!((call.result, call.forwarded), (Some(CallResult::Answered), Some(true)), "{query}");
+    }
+    for query in [
+        "agent=agents/nobody",
+        "table=invoices",
+        "words=overdu",
+        "refused=true",
+        "until=2020-01-01T00:00:00Z",
+    ] {
+        assert_eq!(client.search(query).await.calls.len(), 0, "{query}");
+    }
+    assert_eq!(client.search("result=open").await.calls[0].statement_kind.as_deref(), Some("DELETE"));
+
+    // The SQL is a blob whose name is its SHA-256.
+    let digest = intent.blobs[0].digest();
+    assert_eq!(
+        client.get(&format!("/v1/blobs/{}", digest.hex())).await.body()[..],
+        *intent.blobs[0].as_bytes()
+    );
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_continues_log_and_sessions() {
+    let site = Site::new();
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    let recorder = site.start().await;
+    let start = speaker.start(60);
+    let (first, _) = recorder.client.record(&token, &start).await;
+    let call = speaker.seq;
+    let intent = speaker.intent("SELECT 1", "SELECT", "a.b", Access::Read);
+    let (second, _) = recorder.client.record(&token, &intent).await;
+    recorder.stop().await;
+
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let (again, _) = client.record(&token, &join([start, intent])).await;
+    assert_eq!(again, [first[0], second[0]], "a repeated delivery gets its first receipts");
+    let (third, _) = client.record(&token, &speaker.outcome(call, 1)).await;
+    let log = client.log_of(third[0].index + 1).await;
+    assert_eq!(
+        kinds(&log),
+        ["log.start", "session.start", "call.intent", "log.stop", "log.start", "call.outcome"]
+    );
+    let received: Vec<_> = log.iter().map(|leaf| Entry::parse(leaf).unwrap().envelope.received).collect();
+    assert!(received.is_sorted(), "{received:?}");
+    let found = client.search(&format!("wait={}", third[0].index + 1)).await;
+    assert_eq!(found.calls[0].outcome_index, Some(third[0].index), "the index goes on where it was");
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_public_half_is_public_and_the_rest_is_not() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    client.log_of(1).await;
+    let status = async |path: &str, token: Option<&str>| client.get_as(path, token).await.status().as_u16();
+    let nobody = site.issuer.token("agents", "billing");
+    assert_eq!(status("/log/checkpoint", None).await, 200);
+    assert_eq!(status("/log/tile/0/000.p/1", None).await, 200);
+    for private in ["/log/tile/entries/000.p/1", "/v1/entries/0", "/v1/search", "/v1/blobs/00"] {
+        assert_eq!(status(private, None).await, 401, "{private}");
+        assert_eq!(status(private, Some(&nobody)).await, 403, "{private}");
+    }
+    assert_eq!(client.get("/log/tile/entries/000.p/1").await.status(), 200);
+    for nothing in [
+        "/log/tile/0/000",
+        "/log/tile/0/000.p/2",
+        "/log/tile/0/../../log.key",
+        "/log/tile/0/%2e%2e/%2e%2e/log.key",
+        "/log/tile/1/000.p/1",
+        "/log/../log.key",
+        "/v1/entries/1000",
+        "/v1/entries/-1",
+        "/v1/blobs/zz",
+        "/nothing",
+    ] {
+        assert_eq!(client.get(nothing).await.status(), 404, "{nothing}");
+    }
+    assert_eq!(client.get("/v1/batches").await.status(), 405);
+    assert_eq!(client.get("/v1/search?agentt=x").await.status(), 400);
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_directory_has_one_recorder() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let error = site.try_start().await.err().expect("the directory is taken");
+    assert_eq!(error.category(), "locked", "{error}");
+    recorder.stop().await;
+    site.start().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_gone_or_damaged_is_built_again() {
+    let site = Site::new();
+    let mut speaker = site.speaker("agents", "billing");
+    let recorder = site.start().await;
+    recorder.client.record(&speaker.token.clone(), &speaker.start(60)).await;
+    let intent = speaker.intent("SELECT 1", "SELECT", "a.b", Access::Read);
+    let (places, _) = recorder.client.record(&speaker.token.clone(), &intent).await;
+    recorder.stop().await;
+    let index = site.data().join("index.sqlite");
+    for damage in [None, Some(&b"not a database"[..])] {
+        std::fs::remove_file(&index).unwrap();
+        damage.map(|bytes| std::fs::write(&index, bytes).unwrap());
+        let recorder = site.start().await;
+        let answer = recorder.client.search(&format!("words=select&wait={}", places[0].index + 1)).await;
+        assert_eq!(answer.calls.len(), 1);
+        recorder.stop().await;
+    }
+}
