@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -203,11 +203,28 @@ impl Auditor {
     /// # Errors
     /// It can't be run. That it says no is no error: see [`Finished::code`].
     pub async fn bqwitness(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run(arguments, false).await
+    }
+
+    /// The same on this terminal, with its width and colours; what it printed is not in the result.
+    ///
+    /// # Errors
+    /// As [`Auditor::bqwitness`].
+    pub async fn bqwitness_on_terminal(&self, arguments: &[&str]) -> Result<Finished> {
+        self.run(arguments, true).await
+    }
+
+    async fn run(&self, arguments: &[&str], on_terminal: bool) -> Result<Finished> {
         let mut command = tokio::process::Command::new(program("bqwitness")?);
         command.args(arguments).current_dir(&self.folder).env("BQWITNESS_RECORDER", &self.recorder);
         command.env("BQWITNESS_RECORDER_CA", &self.recorder_ca).env("BQWITNESS_TOKEN_FILE", &self.token);
         let start = Instant::now();
-        let output = command.output().await.doing("running bqwitness")?;
+        let (stdout, stderr) = match on_terminal {
+            true => (Stdio::inherit(), Stdio::inherit()),
+            false => (Stdio::piped(), Stdio::piped()),
+        };
+        let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).kill_on_drop(true).spawn();
+        let output = child.doing("running bqwitness")?.wait_with_output().await.doing("running bqwitness")?;
         Ok(Finished::new(output, start.elapsed()))
     }
 }

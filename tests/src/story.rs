@@ -11,6 +11,7 @@ use crate::agent::{Finished, TOKEN};
 use crate::front::Arrival;
 use crate::log::{self, Logged};
 use crate::narrator::Narrator;
+use crate::programs::Auditor;
 use crate::stage::{PATIENCE, Player, Stage};
 use crate::trouble::{Doing as _, Result, Trouble};
 
@@ -174,10 +175,7 @@ async fn auditor_searches(narrator: &Narrator, stage: &Stage, acts: &[Act]) -> R
     for arguments in
         [&["search"][..], &["search", "--agent", "agents/etl"], &["search", "--table", "billing.invoices"]]
     {
-        narrator.command("auditor", &format!("bqwitness {}", arguments.join(" ")));
-        let found = stage.auditor.bqwitness(arguments).await?;
-        narrator.output(&found.said());
-        narrator.claim(found.success(), "the recorder answered")?;
+        show_search(narrator, &stage.auditor, arguments).await?;
     }
     for (act, player) in acts.iter().zip([&stage.billing, &stage.etl, &stage.etl]) {
         let calls: Vec<&Call> = trail.iter().filter(|call| call.sql.as_deref() == Some(act.sql)).collect();
@@ -191,6 +189,20 @@ async fn auditor_searches(narrator: &Narrator, stage: &Stage, acts: &[Act]) -> R
         narrator.claim(calls.len() == 1 && is_player, &what)?;
     }
     Ok(trail)
+}
+
+async fn show_search(narrator: &Narrator, auditor: &Auditor, arguments: &[&str]) -> Result<()> {
+    narrator.command("auditor", &format!("bqwitness {}", arguments.join(" ")));
+    let found = match narrator.has_terminal() {
+        true => auditor.bqwitness_on_terminal(arguments).await?,
+        false => auditor.bqwitness(arguments).await?,
+    };
+    narrator.output(&found.said());
+    if found.success() {
+        Ok(())
+    } else {
+        Err(Trouble::new(format!("bqwitness {arguments:?} failed: {}", found.said())))
+    }
 }
 
 /// The calls that carry SQL, once all that ended is in the index.
