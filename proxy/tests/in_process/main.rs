@@ -1,0 +1,10 @@
+//! The proxy in process: the real application between real clients, a TLS upstream of ours and a recorder that speaks the
+//! batch protocol.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+mod calls;
+mod connections;
+mod faults;
+mod refusals;
+mod stand;
+mod streams;

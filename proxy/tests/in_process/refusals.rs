@@ -1,0 +1,182 @@
+//! Calls that are refused: the agent reads why, the record says so, and nothing arrives at BigQuery.
+
+use std::io::Write as _;
+
+use http::StatusCode;
+use ledger::call::CallResult;
+use serde_json::Value;
+
+use crate::stand::client::{Agent, nothing, request, request2, text};
+use crate::stand::{BIGQUERY, Stand};
+
+const QUERIES: &str = "/bigquery/v2/projects/p/queries";
+
+fn error(answer: &str) -> (String, String) {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let error = &answer["error"];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&error["errors"][0]["reason"]), text(&error["message"]))
+}
+
+/// The one call is recorded as refused, and nothing arrived.
+async fn refused(stand: &Stand, category: &str, status: u16) {
+    let call = stand.call().await;
+    assert_eq!(call.intent.refused.as_deref(), Some(category));
+    let outcome = call.outcome();
+    assert_eq!(
+        (outcome.result, outcome.forwarded, outcome.status),
+        (CallResult::Refused, false, Some(status))
+    );
+    assert_eq!(outcome.reason.as_deref(), Some(category));
+    assert!(stand.upstream.arrived().is_empty());
+    assert!(
+        stand.metrics().await.contains(&format!("bqwitness_refused_total{{category=\"{category}\"}} 1\n"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_refused_and_recorded() {
+    let stand = Stand::new().await;
+    let mut agent = Agent::http1(&stand, BIGQUERY).await;
+    let asked = request("POST", BIGQUERY, "/bigquery/v3/projects/p/mystery?access_token=secret")
+        .body(text("{}"))
+        .unwrap();
+    let (head, answer) = agent.ask(asked).await;
+    assert_eq!(head.status, StatusCode::FORBIDDEN);
+    let (reason, message) = error(&answer);
+    assert_eq!(reason, "accessDenied");
+    assert!(message.starts_with("bqwitness: "), "{message}");
+    refused(&stand, "unknown_method", 403).await;
+    assert_eq!(stand.call().await.intent.method, "unknown");
+    assert!(!format!("{:?}", stand.recorder.statements()).contains("secret"));
+}
+
+#[tokio::test]
+async fn another_host_on_this_connection_is_misdirected() {
+    let stand = Stand::new().await;
+    let mut agent = Agent::http1(&stand, BIGQUERY).await;
+    let asked = request("GET", "storage.googleapis.com", "/bigquery/v2/projects").body(nothing()).unwrap();
+    let (head, _) = agent.ask(asked).await;
+    assert_eq!(head.status, StatusCode::MISDIRECTED_REQUEST);
+    refused(&stand, "misdirected", 421).await;
+}
+
+#[tokio::test]
+async fn another_authority_on_http2_is_misdirected() {
+    let stand = Stand::new().await;
+    let mut agent = Agent::http2(&stand, BIGQUERY).await;
+    let asked = request2("GET", BIGQUERY, "/bigquery/v2/projects")
+        .header("host", "storage.googleapis.com")
+        .body(nothing());
+    let (head, _) = agent.ask(asked.unwrap()).await;
+    assert_eq!(head.status, StatusCode::MISDIRECTED_REQUEST);
+    refused(&stand, "misdirected", 421).await;
+}
+
+#[tokio::test]
+async fn grpc_clients_are_refused_by_a_status() {
+    let stand = Stand::new().await;
+    let mut agent = Agent::http2(&stand, BIGQUERY).await;
+    let asked = request2("POST", BIGQUERY, "/google.cloud.bigquery.v9.Mystery/Do")
+        .header("content-type", "application/grpc")
+        .body(text("\0\0\0\0\0"));
+    let (head, answer) = agent.ask(asked.unwrap()).await;
+    assert_eq!((head.status, answer.as_str()), (StatusCode::OK, ""));
+    assert_eq!(head.headers["grpc-status"], "7");
+    refused(&stand, "unknown_method", 403).await;
+}
+
+#[tokio::test]
+async fn without_the_recorder_nothing_leaves() {
+    let stand = Stand::new().await;
+    let mut agent = Agent::http1(&stand, BIGQUERY).await;
+    stand.recorder.away(true);
+    let asked = request("POST", BIGQUERY, QUERIES)
+        .body(text(r#"{"query":"DELETE FROM staging.imports WHERE TRUE"}"#))
+        .unwrap();
+    let (head, answer) = agent.ask(asked).await;
+    assert_eq!(head.status, StatusCode::SERVICE_UNAVAILABLE);
+    let (reason, message) = error(&answer);
+    assert_eq!(reason, "backendError");
+    assert!(message.contains("was not sent to BigQuery, because it could not be recorded"), "{message}");
+    assert!(stand.upstream.arrived().is_empty());
+
+    stand.recorder.away(false);
+    let call = stand.call().await;
+    assert_eq!(
+        (call.result(), call.outcome().forwarded, call.outcome().status),
+        (CallResult::Refused, false, Some(503))
+    );
+    let (head, _) =
+        agent.ask(request("GET", BIGQUERY, "/bigquery/v2/projects").body(nothing()).unwrap()).await;
+    assert_eq!(head.status, StatusCode::OK, "it goes on when the recorder is back");
+    assert_eq!(stand.calls(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn bombs_lies_and_giants_are_refused() {
+    let stand = Stand::new().await;
+    let mut zeros = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zeros.write_all(&vec![b' '; 13 << 20]).unwrap();
+    let bomb = zeros.finish().unwrap();
+    for (encoding, body, status, category) in [
+        ("gzip", bomb, 413, "body_too_large"),
+        ("gzip", b"{}".to_vec(), 400, "encoding_broken"),
+        ("br", b"{}".to_vec(), 415, "encoding_unknown"),
+        ("identity", vec![b' '; (12 << 20) + 1], 413, "body_too_large"),
+        ("identity", b"{\"query\":".to_vec(), 400, "malformed_body"),
+        ("identity", br#"{"query":"SELECT 1","query":"DELETE"}"#.to_vec(), 400, "ambiguous_body"),
+    ] {
+        let mut agent = Agent::http2(&stand, BIGQUERY).await;
+        let asked = request2("POST", BIGQUERY, QUERIES)
+            .header("content-encoding", encoding)
+            .body(text(body))
+            .unwrap();
+        let (head, answer) = agent.ask(asked).await;
+        assert_eq!(head.status.as_u16(), status, "{answer}");
+        let call = stand.recorded().pop().unwrap();
+        assert_eq!(call.intent.refused.as_deref(), Some(category));
+    }
+    assert!(stand.upstream.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn heads_that_are_no_heads() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stand = Stand::new().await;
+    let many = "x: y\r\n".repeat(100_000);
+    for (head, status) in [
+        (format!("GET /bigquery/v2/projects HTTP/1.1\r\nHost: {BIGQUERY}\r\n{many}\r\n"), "431"),
+        (
+            format!("GET /bigquery/v2/projects HTTP/1.1\r\nHost: {BIGQUERY}\r\nHost: {BIGQUERY}\r\n\r\n"),
+            "400",
+        ),
+        ("GET /bigquery/v2/projects HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        ("nonsense\r\n\r\n".to_owned(), "400"),
+        (
+            format!(
+                "POST {QUERIES} HTTP/1.1\r\nHost: {BIGQUERY}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
+            "400",
+        ),
+        (
+            format!(
+                "POST {QUERIES} HTTP/1.1\r\nHost: {BIGQUERY}\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc"
+            ),
+            "400",
+        ),
+    ] {
+        let mut stream =
+            crate::stand::client::tls(&stand, &format!("{BIGQUERY}:443"), BIGQUERY, &[]).await.unwrap();
+        let _sent = stream.write_all(head.as_bytes()).await.is_ok();
+        let mut status_line = [0; 12];
+        stream.read_exact(&mut status_line).await.unwrap();
+        assert_eq!(
+            std::str::from_utf8(&status_line).unwrap(),
+            format!("HTTP/1.1 {status}"),
+            "{}",
+            &head[..60.min(head.len())]
+        );
+    }
+    assert!(stand.upstream.arrived().is_empty());
+}

@@ -1,0 +1,131 @@
+//! A recorder without a disk: it checks the chain, answers with real receipts, and can be away.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use jiff::Timestamp;
+use ledger::batch::Batch;
+use ledger::digest::Digest;
+use ledger::entry::{self, Envelope, Role, Subject};
+use ledger::note::SigningNoteKey;
+use ledger::receipt::{Acknowledgement, Receipt, ReceiptEntry};
+use ledger::statement::Statement;
+use ledger::tree::leaf_hash;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+const ORIGIN: &str = "recorder.test/log";
+
+pub struct Recorder {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    key: SigningNoteKey,
+    away: AtomicBool,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    statements: Vec<Vec<u8>>,
+    blobs: HashMap<Digest, Vec<u8>>,
+}
+
+impl Recorder {
+    pub async fn start(tls: Arc<ServerConfig>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = SigningNoteKey::from_seed(ORIGIN, &[7; 32]).unwrap();
+        let shared = Arc::new(Shared { key, away: AtomicBool::new(false), log: Mutex::default() });
+        let serving = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, shared) = (TlsAcceptor::from(Arc::clone(&tls)), Arc::clone(&serving));
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+                    let _ended = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await
+                        .is_ok();
+                });
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub fn verifier(&self) -> String {
+        self.shared.key.verifier().to_string()
+    }
+
+    /// From now on (or no more) it answers that it can't take entries.
+    pub fn away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn statements(&self) -> Vec<Statement> {
+        let log = self.shared.log.lock().unwrap();
+        log.statements.iter().map(|bytes| Statement::parse(bytes).unwrap()).collect()
+    }
+
+    pub fn blob(&self, digest: Digest) -> Vec<u8> {
+        self.shared.log.lock().unwrap().blobs[&digest].clone()
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await?.to_bytes();
+    let (status, text) = if shared.away.load(Ordering::SeqCst) || path != "/v1/batches" {
+        (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":{"reason":"busy","message":"away"}}"#.to_owned())
+    } else {
+        (StatusCode::OK, shared.take(&body))
+    };
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = status;
+    Ok(answer)
+}
+
+impl Shared {
+    fn take(&self, body: &[u8]) -> String {
+        let batch = Batch::decode(body).unwrap();
+        let mut log = self.log.lock().unwrap();
+        for blob in &batch.blobs {
+            log.blobs.insert(blob.digest(), blob.content().to_vec());
+        }
+        let (mut entries, mut envelopes) = (Vec::new(), Vec::new());
+        for statement in &batch.statements {
+            let read = Statement::parse(statement).unwrap();
+            assert_eq!(read.seq, log.statements.len() as u64, "the chain has no holes");
+            assert_eq!(read.prev, log.statements.last().map(|bytes| Digest::of(bytes)), "the chain holds");
+            assert!(read.blobs.values().all(|blob| log.blobs.contains_key(&blob.digest)), "blobs come along");
+            let envelope = Envelope {
+                received: Timestamp::from_second(1_800_000_000).unwrap(),
+                subject: Subject::Log { log: "test".into() },
+                role: Role::Sidecar,
+            };
+            let leaf = entry::encode(&envelope, statement).unwrap();
+            entries.push(ReceiptEntry {
+                index: read.seq,
+                leaf_hash: leaf_hash(&leaf),
+                received: envelope.received,
+            });
+            envelopes.push(serde_json::value::to_raw_value(&envelope).unwrap());
+            log.statements.push(statement.clone());
+        }
+        let receipt = Receipt { origin: ORIGIN.into(), entries }.sign(&self.key);
+        serde_json::to_string(&Acknowledgement { receipt, envelopes }).unwrap()
+    }
+}
