@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 
 use crate::ca::{Ca, CaError};
 use crate::config::{Config, OtherEgress};
-use crate::deliver::{Deliver, DeliverSettings, Delivery, NotRecorded};
+use crate::deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecorded};
 use crate::files::{self, Readers};
 use crate::forward::{Forwarder, Overrides};
 use crate::listen::connect;
@@ -108,6 +108,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         recorder: config.recorder,
         connection: config.connection,
         deliver_timeout: config.deliver_timeout,
+        follow_every: FOLLOW_EVERY,
         start: session_start(config.digest),
     };
     let (deliver, delivery) = Deliver::start(settings, &registry)?;

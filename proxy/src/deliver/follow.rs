@@ -14,14 +14,12 @@ use tokio::sync::watch;
 
 use super::recorder::{DeliveryError, Recorder};
 
-/// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-
 /// A proof between two checkpoints needs at most two tiles a level, and there are eight levels.
 const MOST_TILES: usize = 64;
 
 pub(super) struct Follower {
     recorder: Recorder,
+    every: Duration,
     seen: Option<Checkpoint>,
     /// The receipt of the look before, when its entry was not published yet.
     owed: Option<ReceiptEntry>,
@@ -39,14 +37,14 @@ pub(super) enum LookError {
 }
 
 impl Follower {
-    pub(super) fn new(recorder: Recorder) -> Self {
-        Self { recorder, seen: None, owed: None }
+    pub(super) fn new(recorder: Recorder, every: Duration) -> Self {
+        Self { recorder, every, seen: None, owed: None }
     }
 
     /// Looks until the log turns out to be broken; returns how.
     pub(super) async fn run(mut self, mut receipts: watch::Receiver<Option<ReceiptEntry>>) -> String {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(self.every).await;
             let receipt = *receipts.borrow_and_update();
             match self.look(receipt).await {
                 Ok(()) => {}

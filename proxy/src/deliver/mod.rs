@@ -43,6 +43,9 @@ const QUEUE_KIB: usize = 64 * 1024;
 /// How often the session says that it is alive. The recorder closes it after a silence of three of these.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// How often the session looks at the log: a rollback or fork is noticed, and calls are refused, after twice this.
+pub const FOLLOW_EVERY: Duration = Duration::from_secs(10);
+
 /// Settings of delivery.
 #[derive(Debug)]
 pub struct DeliverSettings {
@@ -52,6 +55,8 @@ pub struct DeliverSettings {
     pub connection: Connection,
     /// A call is refused when its intent is not durable after this time.
     pub deliver_timeout: Duration,
+    /// Time between two looks at the log ([`FOLLOW_EVERY`]).
+    pub follow_every: Duration,
     /// What `session.start` says.
     pub start: SessionStart,
 }
@@ -132,7 +137,7 @@ impl Deliver {
         let (state, observer) = watch::channel(State::Working);
         let metrics = Metrics::new(registry)?;
         let recorder = recorder::Recorder::new(settings.recorder);
-        let follower = follow::Follower::new(recorder.clone());
+        let follower = follow::Follower::new(recorder.clone(), settings.follow_every);
         let receipts = watch::Sender::new(None);
         let sender = Sender { recorder, queue: receiver, state, receipts, metrics: metrics.clone() };
         let chain = Chain::new(Uuid::now_v7(), settings.connection);
