@@ -101,6 +101,14 @@ impl Agent {
         self.python("query.py", sql).await
     }
 
+    /// `Client.query(SQL).result()` of the Python client, as JSON: `jobs.insert` and `jobs.getQueryResults`.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub async fn python_job(&self, sql: &str) -> Result<Finished> {
+        self.python("job.py", sql).await
+    }
+
     /// Reads all rows of `dataset.table` over the Storage Read API (gRPC) with the Python client; prints their number.
     ///
     /// # Errors

@@ -24,12 +24,12 @@ pub const PROJECT: &str = "acme-data";
 /// A first start on a cold disk takes about 8 seconds.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// What agents will read and delete.
+/// What agents will read and delete. (One of the emulators can't unnest an array of structs.)
 const TABLES: [&str; 2] = [
-    "CREATE TABLE billing.invoices AS SELECT * FROM UNNEST([STRUCT('A-17' AS account_id, 'overdue' AS status), \
-     ('A-18', 'paid'), ('A-19', 'overdue'), ('A-20', 'open')])",
-    "CREATE TABLE staging.imports AS SELECT * FROM UNNEST([STRUCT(41 AS batch_id, 'a.csv' AS source), \
-     (42, 'b.csv'), (42, 'c.csv'), (42, 'd.csv'), (43, 'e.csv')])",
+    "CREATE TABLE billing.invoices AS SELECT 'A-17' AS account_id, 'overdue' AS status UNION ALL SELECT 'A-18', 'paid' \
+     UNION ALL SELECT 'A-19', 'overdue' UNION ALL SELECT 'A-20', 'open'",
+    "CREATE TABLE staging.imports AS SELECT 41 AS batch_id, 'a.csv' AS source UNION ALL SELECT 42, 'b.csv' \
+     UNION ALL SELECT 42, 'c.csv' UNION ALL SELECT 42, 'd.csv' UNION ALL SELECT 43, 'e.csv'",
 ];
 
 /// A running emulator.

@@ -23,12 +23,33 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 pub struct Act {
     /// `namespace/service-account`
     pub agent: String,
-    /// `bq` or `python`.
-    pub client: &'static str,
+    /// With what.
+    pub client: Client,
     /// What it asked for.
     pub sql: &'static str,
     /// What it was answered.
     pub finished: Finished,
+}
+
+/// A client of BigQuery's own making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// The Google Cloud CLI.
+    Bq,
+    /// Python's `query_and_wait`: one call of `jobs.query`.
+    Query,
+    /// Python's `query`: a job, whose results are fetched by further calls.
+    Job,
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bq => "bq query",
+            Self::Query => "python query.py",
+            Self::Job => "python job.py",
+        })
+    }
 }
 
 /// What came to pass.
@@ -141,9 +162,13 @@ async fn agents_work(narrator: &Narrator, stage: &Stage) -> Result<Vec<Act>> {
         "Their clients are unmodified and know nothing of a record. All that they were given is what injection gives a\n\
          pod: the sidecar as HTTPS_PROXY, and a file of certificates to trust.",
     );
-    let billing = async { Ok(vec![query(&stage.billing, stage.billing.agent.has_bq(), OVERDUE).await?]) };
+    let command_line = if stage.billing.agent.has_bq() { Client::Bq } else { Client::Job };
+    let billing = async { Ok(vec![act(&stage.billing, command_line, OVERDUE).await?]) };
     let etl = async {
-        Ok(vec![query(&stage.etl, false, CLEAN_UP).await?, query(&stage.etl, false, SALARIES).await?])
+        Ok(vec![
+            act(&stage.etl, Client::Query, CLEAN_UP).await?,
+            act(&stage.etl, Client::Job, SALARIES).await?,
+        ])
     };
     let (billing, etl) = tokio::try_join!(billing, etl)?;
     let acts = [billing, etl].concat();
@@ -157,10 +182,11 @@ async fn agents_work(narrator: &Narrator, stage: &Stage) -> Result<Vec<Act>> {
     Ok(acts)
 }
 
-async fn query(player: &Player, with_bq: bool, sql: &'static str) -> Result<Act> {
-    let (client, finished) = match with_bq {
-        true => ("bq query", player.agent.bq_query(sql).await?),
-        false => ("python query.py", player.agent.python_query(sql).await?),
+async fn act(player: &Player, client: Client, sql: &'static str) -> Result<Act> {
+    let finished = match client {
+        Client::Bq => player.agent.bq_query(sql).await?,
+        Client::Query => player.agent.python_query(sql).await?,
+        Client::Job => player.agent.python_job(sql).await?,
     };
     Ok(Act { agent: player.pod.agent(), client, sql, finished })
 }
@@ -232,7 +258,7 @@ async fn agent_is_refused(
     arrived: usize,
     arrivals: impl Fn() -> usize,
 ) -> Result<Finished> {
-    let refusal = query(player, false, OVERDUE).await?;
+    let refusal = act(player, Client::Query, OVERDUE).await?;
     narrator.command(&refusal.agent, &format!("{} '{}'", refusal.client, refusal.sql));
     narrator.output(&refusal.finished.said());
     let waited = refusal.finished.took >= PATIENCE;
