@@ -60,6 +60,10 @@ pub enum Reason {
     SessionUnknown,
     /// The session has ended or was lost.
     SessionClosed,
+    /// The outcome's call is not an open one of the session, and no hole swallowed it.
+    CallUnknown,
+    /// Too much of the session is missing.
+    TooManyHoles,
     /// The session has too many calls without outcome.
     TooManyOpenCalls,
     /// The batch is too large.
@@ -116,6 +120,8 @@ impl Reason {
             Self::ChainBroken => ("chain_broken", S::CONFLICT),
             Self::SessionUnknown => ("session_unknown", S::CONFLICT),
             Self::SessionClosed => ("session_closed", S::CONFLICT),
+            Self::CallUnknown => ("call_unknown", S::CONFLICT),
+            Self::TooManyHoles => ("too_many_holes", S::CONFLICT),
             Self::TooManyOpenCalls => ("too_many_open_calls", S::CONFLICT),
             Self::BatchTooLarge => ("batch_too_large", S::PAYLOAD_TOO_LARGE),
             Self::StatementTooLarge => ("statement_too_large", S::PAYLOAD_TOO_LARGE),

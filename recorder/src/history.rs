@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ledger::digest::Digest;
 use ledger::entry::{Entry, Subject};
-use ledger::statement::kind;
+use ledger::statement::{Hole, kind};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -31,6 +31,7 @@ struct Facts {
     start: Option<Start>,
     outcome: Option<Outcome>,
     lost: Option<Lost>,
+    hole: Option<Hole>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +70,9 @@ impl History {
             Subject::Log { .. } => {
                 if let Some(lost) = facts.lost {
                     self.sessions.close(lost.session);
+                }
+                if let Some(hole) = facts.hole {
+                    self.sessions.note_hole(hole);
                 }
             }
         }

@@ -284,7 +284,8 @@ impl Sequencer {
     ) -> Result<Placed, StoreError> {
         let Submission { speaker, session, statements, blobs, .. } = submission;
         self.stage_blobs(group, blobs)?;
-        let subject = Subject::Workload(speaker.workload.clone());
+        let workload = self.sessions.owner(session).unwrap_or(&speaker.workload).clone();
+        let subject = Subject::Workload(workload);
         let envelope = Envelope { received: self.received, subject, role: speaker.role };
         let raw = serde_json::value::to_raw_value(&envelope).map_err(ledger::entry::BadEntry::from)?;
         let mut placed = Placed { entries: Vec::new(), envelopes: Vec::new() };
@@ -342,6 +343,7 @@ impl Sequencer {
 
     fn report_hole(&mut self, group: &mut Group, hole: Hole) -> Result<(), StoreError> {
         tracing::warn!(session = %hole.session, from = hole.from, to = hole.to, "a session has a hole");
+        self.sessions.note_hole(hole);
         self.say(group, kind::LOG_HOLE, Body { hole: Some(hole), ..Body::default() })
     }
 

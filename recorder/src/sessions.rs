@@ -1,11 +1,12 @@
 //! Sessions: which workload each belongs to, how far its chain has come, which of its calls are open, and whether it is
 //! silent. All of it is rebuilt from the log at start, so nothing here is evidence.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ledger::digest::Digest;
+use ledger::entry::Workload;
 use ledger::statement::{Hole, MAX_OPEN_NAMED, SessionLost};
 use uuid::Uuid;
 
@@ -18,6 +19,9 @@ pub const RECENT: usize = 1024;
 
 /// Most calls without outcome in a session; the next intent is refused (`too_many_open_calls`).
 pub const MAX_OPEN: usize = 65_536;
+
+/// Most holes in a session; the next one is refused (`too_many_holes`).
+pub const MAX_HOLES: usize = 1024;
 
 /// Most sessions that are remembered; the next one is refused (`too_many_sessions`).
 pub const MAX_SESSIONS: usize = 100_000;
@@ -47,6 +51,8 @@ struct Session {
     heard: Instant,
     /// `seq` of each intent without outcome.
     calls: BTreeSet<u64>,
+    /// What never came: an outcome may be for an intent that lies in one of these.
+    holes: Vec<Hole>,
     /// (seq, index) of the last entries, ascending.
     recent: VecDeque<(u64, u64)>,
     closed: bool,
@@ -124,6 +130,19 @@ impl Sessions {
         }
     }
 
+    /// Records that the log names a hole.
+    pub(crate) fn note_hole(&mut self, hole: Hole) {
+        if let Some(session) = self.sessions.get_mut(&hole.session) {
+            session.holes.push(hole);
+        }
+    }
+
+    /// The workload that the session belongs to, as its first token named it.
+    #[must_use]
+    pub fn owner(&self, id: Uuid) -> Option<&Workload> {
+        self.sessions.get(&id).map(|session| &session.speaker.workload)
+    }
+
     /// The sessions that were silent for too long, as the statements that close them.
     #[must_use]
     pub fn silent(&self, now: Instant) -> Vec<SessionLost> {
@@ -135,7 +154,7 @@ impl Sessions {
     pub fn close(&mut self, id: Uuid) {
         if let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.closed) {
             session.closed = true;
-            session.calls = BTreeSet::new();
+            (session.calls, session.holes) = (BTreeSet::new(), Vec::new());
             self.open -= 1;
         }
     }
@@ -170,6 +189,7 @@ impl Session {
             heartbeat: MAX_HEARTBEAT,
             heard: Instant::now(),
             calls: BTreeSet::new(),
+            holes: Vec::new(),
             recent: VecDeque::new(),
             closed: false,
         }
@@ -201,7 +221,10 @@ struct Chain {
     last: Option<Digest>,
     next_seq: u64,
     closed: bool,
-    calls: usize,
+    /// Calls that the batch opens, and those that it ends.
+    opened: HashSet<u64>,
+    ended: HashSet<u64>,
+    holes: Vec<Hole>,
 }
 
 impl Chain {
@@ -211,7 +234,9 @@ impl Chain {
             last: known.map(|session| session.last),
             next_seq: known.map_or(0, |session| session.next_seq),
             closed: known.is_some_and(|session| session.closed),
-            calls: known.map_or(0, |session| session.calls.len()),
+            opened: HashSet::new(),
+            ended: HashSet::new(),
+            holes: Vec::new(),
         }
     }
 
@@ -223,11 +248,11 @@ impl Chain {
             return Err(Refusal::new(Reason::SeqConflict, "the batch has two statements with this seq"));
         }
         self.check_state(statement)?;
-        let step = self.place(statement)?;
+        let step = self.place(known, statement)?;
+        self.check_call(known, statement)?;
         self.last = Some(statement.digest);
         self.next_seq = statement.seq + 1;
         self.closed = statement.meaning == Meaning::End;
-        self.calls += usize::from(statement.meaning == Meaning::Intent);
         Ok(step)
     }
 
@@ -246,21 +271,47 @@ impl Chain {
                 "session.start is the statement with seq 0",
             ));
         }
-        if statement.meaning == Meaning::Intent && self.calls >= MAX_OPEN {
-            let message = format!("the session has {MAX_OPEN} calls without outcome: send outcomes first");
-            return Err(Refusal::new(Reason::TooManyOpenCalls, message));
-        }
         Ok(())
     }
 
+    /// An intent opens a call, an outcome ends one: each has at most one outcome.
+    fn check_call(&mut self, known: Option<&Session>, statement: &Submitted) -> Result<(), Refusal> {
+        let open_before = known.map_or(0, |session| session.calls.len());
+        match statement.meaning {
+            Meaning::Intent if open_before + self.opened.len() >= MAX_OPEN + self.ended.len() => {
+                let message =
+                    format!("the session has {MAX_OPEN} calls without outcome: send outcomes first");
+                Err(Refusal::new(Reason::TooManyOpenCalls, message))
+            }
+            Meaning::Intent => {
+                self.opened.insert(statement.seq);
+                Ok(())
+            }
+            Meaning::Outcome(call) => {
+                let open =
+                    self.opened.contains(&call) || known.is_some_and(|session| session.calls.contains(&call));
+                let mut holes = known.into_iter().flat_map(|session| &session.holes).chain(&self.holes);
+                let missing = holes.any(|hole| (hole.from..=hole.to).contains(&call));
+                if missing || open && self.ended.insert(call) {
+                    return Ok(());
+                }
+                let message = format!("call {call} is not an open call of the session");
+                Err(Refusal::new(Reason::CallUnknown, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Next in the chain, or after a hole. Across a hole `prev` names bytes that nobody has; it is kept, not checked.
-    fn place(&self, statement: &Submitted) -> Result<Step, Refusal> {
+    fn place(&mut self, known: Option<&Session>, statement: &Submitted) -> Result<Step, Refusal> {
         if statement.seq > self.next_seq {
-            return Ok(Step::AfterHole(Hole {
-                session: self.id,
-                from: self.next_seq,
-                to: statement.seq - 1,
-            }));
+            if known.map_or(0, |session| session.holes.len()) + self.holes.len() >= MAX_HOLES {
+                let message = format!("{MAX_HOLES} parts of the session are missing: begin a new one");
+                return Err(Refusal::new(Reason::TooManyHoles, message));
+            }
+            let hole = Hole { session: self.id, from: self.next_seq, to: statement.seq - 1 };
+            self.holes.push(hole);
+            return Ok(Step::AfterHole(hole));
         }
         if statement.prev != self.last {
             let message = "prev is not the SHA-256 of the statement with the seq before";
@@ -278,12 +329,13 @@ fn too_old(session: &Session) -> Refusal {
     Refusal::new(Reason::SeqTooOld, message)
 }
 
-/// A pod keeps its session when only the node's name in its token differs: newer clusters add it.
+/// A pod keeps its session when only one of its tokens has the node's name: newer clusters add it.
 fn same_speaker(one: &Speaker, other: &Speaker) -> bool {
     let (a, b) = (&one.workload, &other.workload);
     one.role == other.role
         && (&a.cluster, &a.namespace, &a.service_account, &a.pod, &a.pod_uid)
             == (&b.cluster, &b.namespace, &b.service_account, &b.pod, &b.pod_uid)
+        && (a.node.is_none() || b.node.is_none() || a.node == b.node)
 }
 
 fn is_too_old(id: Uuid, now: Timestamp) -> bool {

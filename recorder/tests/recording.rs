@@ -184,7 +184,9 @@ async fn an_index_that_is_gone_or_damaged_is_built_again() {
     let index = site.data().join("index.sqlite");
     for damage in [None, Some(&b"not a database"[..])] {
         std::fs::remove_file(&index).unwrap();
-        damage.map(|bytes| std::fs::write(&index, bytes).unwrap());
+        if let Some(bytes) = damage {
+            std::fs::write(&index, bytes).unwrap();
+        }
         let recorder = site.start().await;
         let answer = recorder.client.search(&format!("words=select&wait={}", places[0].index + 1)).await;
         assert_eq!(answer.calls.len(), 1);

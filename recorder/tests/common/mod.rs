@@ -354,6 +354,7 @@ impl Speaker {
             status: Some(200),
             reason: None,
             reported: Some(reported),
+            sent: None,
             answer: None,
             duration_micros: 1234,
         };
