@@ -75,6 +75,8 @@ struct Found {
     query_errors: Failure,
     /// `insertErrors[].errors[]`: rows that were not taken.
     row_errors: Failure,
+    /// The error of a list that is being read.
+    error_item: Failure,
 }
 
 /// First reason and message of a list of errors.
@@ -140,20 +142,30 @@ impl Found {
     fn error_part(&mut self, path: &str, value: &str) {
         let (list, member) = path.rsplit_once('/').unwrap_or(("", path));
         let failure = match list {
-            "error" | "error/errors/*" => &mut self.error,
+            "error" => &mut self.error,
             "status/errorResult" => &mut self.job_error,
-            "errors/*" => &mut self.query_errors,
-            "insertErrors/*/errors/*" => &mut self.row_errors,
-            _ => return,
+            _ => &mut self.error_item,
         };
-        // `stopped` marks the rows that were fine in a request that had a bad one.
-        let stale = failure.reason.as_deref() == Some("stopped");
         match member {
-            "reason" if failure.reason.is_none() || stale => failure.reason = Some(word(value)),
-            "message" if failure.message.is_none() || stale => {
-                failure.message = Some(cut(value.to_owned(), MAX_MESSAGE))
-            }
+            "reason" => failure.reason = Some(word(value)),
+            "message" => failure.message = Some(cut(value.to_owned(), MAX_MESSAGE)),
             _ => (),
+        }
+    }
+
+    /// The first error of a list counts, but for `stopped`: it marks the good rows of a request that had a bad one.
+    fn end_error(&mut self, list: &str) {
+        let item = std::mem::take(&mut self.error_item);
+        let failure = match list {
+            "error/errors/*" => {
+                self.error.reason = self.error.reason.take().or(item.reason);
+                return;
+            }
+            "errors/*" => &mut self.query_errors,
+            _ => &mut self.row_errors,
+        };
+        if failure.reason.as_deref().is_none_or(|reason| reason == "stopped") && item.reason.is_some() {
+            *failure = item;
         }
     }
 }
@@ -277,6 +289,8 @@ impl Finder for Found {
     fn left(&mut self, path: &str) {
         if let Some((_, access)) = REFERENCES.iter().find(|(place, _)| *place == path) {
             self.end_table(*access);
+        } else if ["error/errors/*", "errors/*", "insertErrors/*/errors/*"].contains(&path) {
+            self.end_error(path);
         }
     }
 }

@@ -14,11 +14,14 @@ const MAX_MEMBERS: usize = 4096;
 /// Begins the message of a duplicate, to tell it from what serde says itself.
 const DUPLICATE: &str = "the member ";
 
-/// Checks that `body` is one JSON value in UTF-8, nested at most 127 deep, with no member given twice.
+/// Checks that `body` is one JSON object in UTF-8, nested at most 127 deep, with no member given twice.
 ///
 /// # Errors
 /// [`Refusal::AmbiguousBody`] for a duplicate, otherwise [`Refusal::MalformedBody`].
 pub(super) fn check(body: &[u8]) -> Result<(), Refusal> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Refusal::MalformedBody("it is not a JSON object".into()));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     Strict.deserialize(&mut json).and_then(|()| json.end()).map_err(|error| refusal(&error))
 }
@@ -116,7 +119,8 @@ mod tests {
         for (body, expected) in [
             (&br#"{"query":"SELECT 1","labels":{"a":"b"},"queryParameters":[{"a":1},{"a":2.5}],"x":null,"y":true}"#[..], "ok"),
             (b"{}", "ok"),
-            (b" [] \n", "ok"),
+            (b" {} \n", "ok"),
+            (b"[]", "malformed_body"),
             (br#"{"query":"SELECT 1","query":"DROP TABLE t"}"#, "ambiguous_body"),
             (br#"{"query":"SELECT 1","qu\u0065ry":"DROP TABLE t"}"#, "ambiguous_body"),
             (br#"{"a":[{"b":{"c":1,"c":1}}]}"#, "ambiguous_body"),
@@ -136,8 +140,9 @@ mod tests {
 
     #[test]
     fn depth_and_width_are_bounded() {
-        assert_eq!(category(&[b"[".repeat(100), b"]".repeat(100)].concat()), "ok");
-        assert_eq!(category(&b"[".repeat(1 << 20)), "malformed_body");
+        let deep = |depth| [&b"{\"a\":"[..], &b"[".repeat(depth), &b"]".repeat(depth), b"}"].concat();
+        assert_eq!(category(&deep(100)), "ok");
+        assert_eq!(category(&deep(1 << 20)), "malformed_body");
         let wide = |members: usize| {
             let members: Vec<_> = (0..members).map(|number| format!("\"{number}\":0")).collect();
             format!("{{{}}}", members.join(","))
@@ -149,6 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(body: Vec<u8>) {
+            let body = [b"{\"a\":", &body[..], b"}"].concat();
             let expected = serde_json::from_slice::<serde_json::Value>(&body).is_ok();
             prop_assert_eq!(category(&body) == "ok", expected); // random bytes have no duplicates
         }
