@@ -106,7 +106,12 @@ pub(crate) fn tables_text(call: &Call) -> String {
     format!("{}{more}", named.join(", "))
 }
 
-/// The project is left out when it is the call's own or BigQuery's anonymous result table says nothing to people.
+/// BigQuery writes each result into an anonymous table of a hidden data set, whose name begins with `_`. JSON has it.
+fn is_anonymous(found: &FoundTable) -> bool {
+    found.table.dataset.as_deref().is_some_and(|dataset| dataset.starts_with('_'))
+}
+
+/// The project is left out when it is the call's own.
 fn table_text(call: &Call, found: &FoundTable) -> String {
     let access = match found.table.access {
         Access::Read => "r",

@@ -116,6 +116,9 @@ pub struct Outcome {
     /// What BigQuery's answer said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<Reported>,
+    /// The request's body as it left, where it carries data: an upload, or the rows of an insertAll.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<BodyDigest>,
     /// The answer's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<BodyDigest>,
@@ -174,12 +177,13 @@ pub struct Reported {
 }
 
 /// A body that went by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BodyDigest {
     /// Bytes on the wire, as encoded.
     pub wire_bytes: u64,
-    /// SHA-256 of the body after any content encoding. Absent when the encoding is not known here, or the data did not fit it.
+    /// SHA-256 of the body after any content encoding. Absent when the encoding is not known here, the data did not fit it, or
+    /// the body broke off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
 }

@@ -86,7 +86,7 @@ impl Sessions {
         session.next = statement.seq.saturating_add(1);
         session.prev = Some(Digest::of(entry.statement));
         session.after_hole = false;
-        session.closed |= statement.kind == kind::SESSION_END;
+        session.closed |= matches!(statement.kind.as_str(), kind::SESSION_END | kind::LOG_STOP);
         if statement.body.intent.is_some() {
             self.calls += 1;
             session.open.insert(statement.seq);

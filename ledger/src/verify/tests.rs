@@ -130,6 +130,7 @@ fn outcome(call: u64) -> Body {
         status: Some(200),
         reason: None,
         reported: None,
+        sent: None,
         answer: None,
         duration_micros: 5,
     };

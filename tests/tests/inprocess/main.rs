@@ -1,0 +1,6 @@
+//! The sidecar and the recorder in one process, with a TLS upstream of ours for BigQuery: what holds between them.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod promises;
+mod rollback;
+mod stand;

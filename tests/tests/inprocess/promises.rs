@@ -1,0 +1,153 @@
+//! Promise 1, between sidecar and recorder: nothing reaches BigQuery that is not in the log, whatever happens to the recorder.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bqwitness_tests::log::{self, Logged};
+use bqwitness_tests::programs::program;
+use http::StatusCode;
+use ledger::call::CallResult;
+use ledger::statement::kind;
+
+use crate::stand::{Stand, query};
+
+const ANSWER: &str = r#"{"kind":"bigquery#queryResponse","jobComplete":true,"totalRows":"0"}"#;
+
+/// When a request arrives at BigQuery, its SQL lies on the recorder's disk already: in the write-ahead log, or as a blob.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_intent_is_durable_before_the_request_leaves() {
+    let stand = Stand::new();
+    let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+    let (data, found) = (stand.data(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&found);
+    let bigquery = stand
+        .bigquery(move |_| {
+            let durable = files_under(&data).iter().any(|file| holds(file, b"SELECT 'the needle'"));
+            seen.lock().unwrap().push(durable);
+            (StatusCode::OK, ANSWER.into())
+        })
+        .await;
+    let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+    let (status, body) = query(&stand, &sidecar, "SELECT 'the needle'").await;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, ANSWER));
+    assert_eq!(*found.lock().unwrap(), [true]);
+    assert!(sidecar.stop("test").await);
+    recorder.stop().await;
+}
+
+/// The recorder goes away and comes back while agents work. Every call that BigQuery saw has one intent that says so, every
+/// intent one outcome, and what was refused in between never reached BigQuery.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorder_that_restarts_loses_and_doubles_nothing() {
+    let stand = Stand::new();
+    let mut recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+    let address = recorder.address.to_string();
+    let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
+    let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+    let mut answered = 0;
+    for round in 0..3 {
+        let calls: Vec<_> = (0..8).map(|n| format!("SELECT {round} AS round, {n} AS n")).collect();
+        let (restarted, answers) = tokio::join!(
+            async {
+                recorder.stop().await;
+                stand.recorder(&stand.data(), &address).await
+            },
+            one_after_another(calls.iter().map(|sql| query(&stand, &sidecar, sql))),
+        );
+        recorder = restarted;
+        for (status, body) in answers {
+            assert_eq!(status, StatusCode::OK, "the recorder was back in time: {body}");
+            answered += 1;
+        }
+    }
+    assert_eq!(bigquery.arrived(), answered);
+    assert!(sidecar.stop("test").await);
+    recorder.stop().await;
+    let entries = log::read(&stand.data()).unwrap();
+    assert_eq!(forwarded_calls(&entries), answered);
+    assert_eq!(entries.iter().filter(|entry| entry.statement.kind == kind::LOG_START).count(), 4);
+    verify(&stand.data());
+}
+
+/// The recorder is away for good: the call is refused in BigQuery's words, and BigQuery never sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_recorder_nothing_leaves() {
+    let stand = Stand::new();
+    let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+    let address = recorder.address.to_string();
+    let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
+    let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+    recorder.stop().await;
+    let (status, body) = query(&stand, &sidecar, "SELECT 1").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let error: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(error["error"]["errors"][0]["reason"], "backendError");
+    assert!(error["error"]["message"].as_str().unwrap().contains("could not be recorded"), "{error}");
+    assert_eq!(bigquery.arrived(), 0);
+
+    // When the recorder is back it gets the intent all the same, with an outcome that says that nothing was sent.
+    let recorder = stand.recorder(&stand.data(), &address).await;
+    let (status, _) = query(&stand, &sidecar, "SELECT 2").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(sidecar.stop("test").await);
+    recorder.stop().await;
+    let entries = log::read(&stand.data()).unwrap();
+    let outcomes: Vec<_> = entries.iter().filter_map(|entry| entry.statement.body.outcome.as_ref()).collect();
+    let ends: Vec<_> =
+        outcomes.iter().map(|outcome| (outcome.result, outcome.forwarded, outcome.status)).collect();
+    assert_eq!(ends, [(CallResult::Refused, false, Some(503)), (CallResult::Answered, true, Some(200))]);
+    verify(&stand.data());
+}
+
+/// How many intents have exactly one outcome that says that the call was forwarded; every intent must have one outcome.
+fn forwarded_calls(entries: &[Logged]) -> usize {
+    let mut outcomes = HashMap::new();
+    for entry in entries {
+        if let Some(outcome) = &entry.statement.body.outcome {
+            let before = outcomes.insert((entry.statement.session, outcome.call), outcome.forwarded);
+            assert_eq!(before, None, "two outcomes for one call");
+        }
+    }
+    let intents: Vec<_> = entries.iter().filter(|entry| entry.statement.kind == kind::CALL_INTENT).collect();
+    assert_eq!(intents.len(), outcomes.len(), "every intent has its outcome");
+    intents.iter().filter(|intent| outcomes[&(intent.statement.session, intent.statement.seq)]).count()
+}
+
+/// As an auditor verifies it.
+pub(crate) fn verify(data: &Path) {
+    let key = data.join("log.vkey");
+    let output = std::process::Command::new(program("bqwitness").unwrap())
+        .arg("verify-log")
+        .arg(data)
+        .arg("--key")
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+async fn one_after_another<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut done = Vec::new();
+    for future in futures {
+        done.push(future.await);
+    }
+    done
+}
+
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+fn holds(file: &Path, needle: &[u8]) -> bool {
+    // A file that is gone by now was a temporary one.
+    std::fs::read(file).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+}

@@ -1,0 +1,94 @@
+//! Promise 4, between sidecar and recorder: a recorder that goes back to an older log is found out, and not used any more.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bqwitness_proxy::deliver::{Deliver, DeliverSettings, Draft, RecorderSettings};
+use ledger::call::{CallResult, Intent, Outcome};
+use ledger::statement::{Claimed, Connection, Observed, SessionStart};
+use prometheus::Registry;
+
+use crate::stand::{Recorder, Stand};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorder_that_rolls_back_ends_the_session() {
+    let stand = Stand::new();
+    let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+    let address = recorder.address.to_string();
+    let (deliver, delivery) = Deliver::start(settings(&stand, &recorder), &Registry::new()).unwrap();
+    call(&deliver).await.unwrap();
+
+    // A backup, as an operator with the best intentions would take it.
+    recorder.stop().await;
+    let backup = stand.path("backup");
+    copy(&stand.data(), &backup);
+    let recorder = stand.recorder(&stand.data(), &address).await;
+    for _ in 0..5 {
+        call(&deliver).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await; // at least one look at the published log
+    recorder.stop().await;
+
+    let recorder = stand.recorder(&backup, &address).await;
+    let over = tokio::time::timeout(Duration::from_secs(20), delivery.over())
+        .await
+        .expect("the rollback is noticed");
+    assert_eq!(over.category(), "log_broken", "{over}");
+    assert_eq!(call(&deliver).await.unwrap_err().category(), "log_broken");
+    recorder.stop().await;
+}
+
+fn settings(stand: &Stand, recorder: &Recorder) -> DeliverSettings {
+    let roots = runtime::tls::pinned_roots(&stand.recorder_ca()).unwrap();
+    let key = std::fs::read_to_string(stand.data().join("log.vkey")).unwrap();
+    DeliverSettings {
+        recorder: RecorderSettings {
+            url: format!("https://{}", recorder.address).parse().unwrap(),
+            tls: runtime::tls::client_config(roots, &[]).unwrap(),
+            key: key.trim().parse().unwrap(),
+            token_file: stand.path("token"),
+        },
+        connection: Connection {
+            namespace: "agents".into(),
+            name: "warehouse".into(),
+            uid: String::new(),
+            generation: 0,
+            spec_digest: None,
+        },
+        deliver_timeout: Duration::from_secs(5),
+        follow_every: Duration::from_millis(300),
+        start: SessionStart { version: "test".into(), ..SessionStart::default() },
+    }
+}
+
+async fn call(deliver: &Deliver) -> Result<(), bqwitness_proxy::deliver::NotRecorded> {
+    let intent = Intent { method: "jobs.query".into(), ..Intent::default() };
+    let draft =
+        Draft { observed: Observed::default(), claimed: Claimed::default(), blobs: Vec::new(), intent };
+    let open = deliver.intent(draft).await?;
+    let outcome = Outcome {
+        call: 0,
+        result: CallResult::Answered,
+        forwarded: true,
+        status: Some(200),
+        reason: None,
+        reported: None,
+        answer: None,
+        duration_micros: 0,
+    };
+    open.finish(outcome, Vec::new());
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
+            drop(std::fs::copy(entry.path(), to).unwrap())
+        }
+    }
+}
