@@ -168,3 +168,6 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) {
         tracing::debug!(error, "front: connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

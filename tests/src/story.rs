@@ -272,28 +272,32 @@ async fn agent_is_refused(
     Ok(refusal.finished)
 }
 
-/// Holds what the log says was forwarded against what the front saw arrive: the same requests, each as often.
 fn count(narrator: &Narrator, entries: &[Logged], arrivals: &[Arrival]) -> Result<()> {
     narrator.step(
         "The count",
         "The front knows nothing of the record, and the record nothing of the front. If a call had got past, they would\n\
          differ.",
     );
-    let forwarded = sorted(forwarded(entries));
-    let arrived = sorted(
-        arrivals.iter().map(|seen| format!("{} https://{}{}", seen.verb, seen.host, seen.path)).collect(),
-    );
-    forwarded.iter().for_each(|line| narrator.output(line));
-    if forwarded != arrived {
-        return Err(Trouble::new(format!(
-            "the log says forwarded:\n{forwarded:#?}\nthe front saw:\n{arrived:#?}"
-        )));
-    }
-    let (log, front) = (forwarded.len(), arrived.len());
+    let requests = account(entries, arrivals)?;
+    requests.iter().for_each(|line| narrator.output(line));
+    let (log, front) = (requests.len(), arrivals.len());
     narrator.claim(
         log > 0,
         &format!("{log} intents forwarded, says the log; {front} requests arrived, says the front"),
     )
+}
+
+/// Holds what the log says was forwarded against what the front saw arrive, and returns the requests.
+///
+/// # Errors
+/// They are not the same requests, each as often.
+pub fn account(entries: &[Logged], arrivals: &[Arrival]) -> Result<Vec<String>> {
+    let arrived = arrivals.iter().map(|seen| format!("{} https://{}{}", seen.verb, seen.host, seen.path));
+    let (forwarded, arrived) = (sorted(forwarded(entries)), sorted(arrived.collect()));
+    if forwarded == arrived {
+        return Ok(forwarded);
+    }
+    Err(Trouble::new(format!("the log says forwarded:\n{forwarded:#?}\nthe front saw:\n{arrived:#?}")))
 }
 
 /// The request lines of the intents whose outcome says that they left.

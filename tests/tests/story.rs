@@ -20,6 +20,7 @@ async fn two_agents_one_record() {
     the_trail_says_what_was_done(&told, begun);
     every_call_has_its_subject_and_one_outcome(&told);
     the_refusal_says_why(&told);
+    the_count_can_fail(&told);
     if told.acts[0].client != Client::Bq {
         skip::skipped("no bq (Google Cloud CLI) on this machine; the Python client took its part");
     }
@@ -83,6 +84,12 @@ fn every_call_has_its_subject_and_one_outcome(told: &Told) {
 fn the_refusal_says_why(told: &Told) {
     let said = told.refusal.said();
     assert!(said.contains("bqwitness") && said.contains("recorder"), "{said}");
+}
+
+fn the_count_can_fail(told: &Told) {
+    assert!(story::account(&told.entries, &told.arrivals[1..]).is_err());
+    let twice = [&told.arrivals[..], &told.arrivals[..1]].concat();
+    assert!(story::account(&told.entries, &twice).is_err());
 }
 
 fn call<'a>(told: &'a Told, sql: &str) -> &'a Call {
