@@ -1,7 +1,7 @@
 //! The two bodies of a call: what goes to BigQuery, and what goes to the agent. Both stream; neither is changed.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -78,7 +78,7 @@ impl OutBody {
         Self { rest, ..Self::whole(read) }
     }
 
-    /// Counts and hashes the body as it leaves; the answer knows what left, once it did.
+    /// Counts and hashes the body as it leaves; [`Sent`] knows what left.
     #[must_use]
     pub fn metered(mut self, headers: &HeaderMap) -> (Self, Sent) {
         let sent = Sent::default();
@@ -135,19 +135,19 @@ impl Body for OutBody {
     }
 }
 
-/// What left of a request's body, as far as it is known.
+/// What left of a request's body so far.
 #[derive(Clone, Debug, Default)]
-pub struct Sent(Arc<Mutex<Option<BodyDigest>>>);
+pub struct Sent(Arc<Mutex<BodyDigest>>);
 
 impl Sent {
-    /// Size and digest. `None` while it is still leaving.
+    /// Its size so far; the digest once all of it has left.
     #[must_use]
-    pub fn get(&self) -> Option<BodyDigest> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn get(&self) -> BodyDigest {
+        *self.lock()
     }
 
-    fn set(&self, body: BodyDigest) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+    fn lock(&self) -> MutexGuard<'_, BodyDigest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // one value, replaced
     }
 }
 
@@ -159,29 +159,22 @@ struct Meter {
 
 impl Meter {
     fn read(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>, ended: bool) {
+        if let (Some(Ok(frame)), Some(tee)) = (frame, &mut self.tee)
+            && let Some(data) = frame.data_ref()
+        {
+            tee.feed(data);
+            self.sent.lock().wire_bytes += data.len() as u64;
+        }
         match frame {
-            Some(Ok(frame)) => {
-                if let (Some(tee), Some(data)) = (&mut self.tee, frame.data_ref()) {
-                    tee.feed(data);
-                }
-                if ended {
-                    self.finish(true);
-                }
-            }
+            Some(Ok(_)) if !ended => {}
             Some(Err(_)) => self.finish(false),
-            None => self.finish(true),
+            Some(Ok(_)) | None => self.finish(true),
         }
     }
 
     fn finish(&mut self, complete: bool) {
         if let Some(tee) = self.tee.take() {
-            self.sent.set(tee.finish(complete).body);
+            *self.sent.lock() = tee.finish(complete).body;
         }
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        self.finish(false);
     }
 }

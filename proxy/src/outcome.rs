@@ -18,6 +18,7 @@ pub struct OutcomeGuard {
     call: Recognised,
     open: Option<OpenCall>,
     sent: Option<Sent>,
+    left: bool,
     arrived: Instant,
     metrics: Metrics,
 }
@@ -42,7 +43,7 @@ impl OutcomeGuard {
     #[must_use]
     pub fn new(call: Recognised, open: OpenCall, arrived: Instant, metrics: Metrics) -> Self {
         metrics.open_calls.inc();
-        Self { call, open: Some(open), sent: None, arrived, metrics }
+        Self { call, open: Some(open), sent: None, left: false, arrived, metrics }
     }
 
     /// The request's body is bound by what `sent` will say.
@@ -52,9 +53,7 @@ impl OutcomeGuard {
 
     /// From now on, an abort says that the request left.
     pub fn leaves(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.forwarded();
-        }
+        self.left = true;
     }
 
     /// The sidecar refused the call.
@@ -114,6 +113,7 @@ impl OutcomeGuard {
             status: None,
             reason: None,
             reported: None,
+            sent: self.sent.as_ref().map(Sent::get).filter(|_| self.left),
             answer: None,
             duration_micros: u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX),
         }
@@ -121,21 +121,16 @@ impl OutcomeGuard {
 
     fn record(&mut self, outcome: Outcome, error: Option<&str>) {
         let Some(open) = self.open.take() else { return };
-        self.closed(outcome.result);
+        self.metrics.open_calls.dec();
+        self.metrics.ended(self.call.method, outcome.result, self.arrived.elapsed());
         let error = error.and_then(|message| deliver::blob(message.as_bytes()).ok());
         open.finish(outcome, error.into_iter().map(|blob| ("error", blob)).collect());
-    }
-
-    fn closed(&self, result: CallResult) {
-        self.metrics.open_calls.dec();
-        self.metrics.ended(self.call.method, result, self.arrived.elapsed());
     }
 }
 
 impl Drop for OutcomeGuard {
     fn drop(&mut self) {
-        if self.open.take().is_some() {
-            self.closed(CallResult::Aborted);
-        }
+        let aborted = Outcome { forwarded: self.left, ..self.blank() };
+        self.record(aborted, None);
     }
 }

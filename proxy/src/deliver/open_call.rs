@@ -78,6 +78,7 @@ pub(super) fn refusal(category: &str) -> Outcome {
         status: Some(503),
         reason: Some(category.into()),
         reported: None,
+        sent: None,
         answer: None,
         duration_micros: 0,
     }

@@ -79,6 +79,7 @@ async fn a_query_is_recorded_whole_and_passes_unchanged() {
     assert_eq!(call.statement.observed.credential.as_deref(), Some("passthrough"));
     let outcome = call.outcome();
     assert_eq!((outcome.result, outcome.forwarded, outcome.status), (CallResult::Answered, true, Some(200)));
+    assert_eq!(outcome.sent, None, "what decides is in the intent");
     assert_eq!(outcome.answer.unwrap().digest, Some(Digest::of(ROWS.as_bytes())));
     let reported = outcome.reported.as_ref().unwrap();
     assert_eq!((reported.rows, reported.columns.len()), (Some(1), 1));
@@ -298,6 +299,7 @@ async fn an_upload_records_its_job_and_streams_its_data() {
     let multipart = format!(
         "--x\r\ncontent-type: application/json\r\n\r\n{job}\r\n--x\r\ncontent-type: */*\r\n\r\n{data}\r\n--x--"
     );
+    let digest = Digest::of(multipart.as_bytes());
     let length = multipart.len();
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
     let path = "/upload/bigquery/v2/projects/p/jobs?uploadType=multipart";
@@ -310,4 +312,6 @@ async fn an_upload_records_its_job_and_streams_its_data() {
     let call = stand.call().await;
     assert_eq!(stand.blob(&call, "request").as_deref(), Some(job));
     assert_eq!(call.intent.tables.len(), 1);
+    let sent = call.outcome().sent.unwrap();
+    assert_eq!((sent.wire_bytes, sent.digest), (length as u64, Some(digest)));
 }

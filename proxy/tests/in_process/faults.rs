@@ -210,3 +210,31 @@ async fn the_drain_finishes_what_is_open() {
         "the outcome comes before the end"
     );
 }
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_says_how_much_left() {
+    let stand = Stand::new().await;
+    stand.upstream.answer(|request| async {
+        let whole = request.into_body().collect().await.is_ok();
+        assert!(!whole, "BigQuery must not take a part for the whole");
+        Response::new(full(""))
+    });
+    let mut agent = Agent::http2(&stand, BIGQUERY).await;
+    let (mut sender, slow) = Channel::<Bytes, std::io::Error>::new(1);
+    let path = "/upload/bigquery/v2/projects/p/jobs?uploadType=resumable&upload_id=x";
+    let asked = request2("PUT", BIGQUERY, path).body(crate::stand::client::body(slow)).unwrap();
+    let breaking = async {
+        sender.send_data(Bytes::from_static(b"a,b\n1,2\n")).await.unwrap();
+        while stand.upstream.arrived().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        sender.abort(std::io::Error::other("the agent's disk failed"));
+    };
+    let (answer, ()) = tokio::join!(agent.send(asked), breaking);
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == StatusCode::BAD_GATEWAY));
+    let call = stand.call().await;
+    assert!(call.result() != CallResult::Answered && call.outcome().forwarded, "{:?}", call.outcome);
+    let sent = call.outcome().sent.unwrap();
+    assert_eq!((sent.wire_bytes, sent.digest), (8, None));
+}
