@@ -110,7 +110,7 @@ impl LogReader {
 ///
 /// # Errors
 /// The system's, or a damaged bundle.
-pub(crate) fn read_tile(files: &dyn Files, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+pub fn read_tile(files: &dyn Files, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
     for candidate in [tile, tile.full()] {
         let path = tile_path(candidate);
         match files.read(&path) {

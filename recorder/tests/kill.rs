@@ -1,0 +1,153 @@
+//! kill -9 under load, again and again: nothing acknowledged is lost, nothing is there twice, and the log verifies.
+//!
+//! `BQWITNESS_TEST_KILLS` sets how often (20 when unset).
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::{Acknowledged, Client, ISSUER, ORIGIN, Site, Speaker, join, verify};
+use ledger::batch::Batch;
+use ledger::call::Access;
+
+const WRITERS: usize = 8;
+
+struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+fn spawn(site: &Site) -> Process {
+    let ports = site.path("ports.json");
+    if ports.exists() {
+        std::fs::remove_file(&ports).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bqwitness-recorder"));
+    let files =
+        [("--data", site.data()), ("--tls-cert", site.path("tls.crt")), ("--tls-key", site.path("tls.key"))];
+    for (flag, path) in
+        files.into_iter().chain([("--jwks", site.path("jwks.json")), ("--port-file", ports.clone())])
+    {
+        command.arg(flag).arg(path);
+    }
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--origin",
+        ORIGIN,
+        "--issuer",
+        ISSUER,
+    ]);
+    command.args(["--cluster", "test", "--reader", "audit/ann", "--log-level", "error"]);
+    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+    let address = wait_for_address(&ports, &mut child);
+    Process { child, address }
+}
+
+fn wait_for_address(ports: &Path, child: &mut Child) -> SocketAddr {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        if let Ok(text) = std::fs::read_to_string(ports) {
+            let ports: serde_json::Value = serde_json::from_str(&text).unwrap();
+            return ports["listen"].as_str().unwrap().parse().unwrap();
+        }
+        assert_eq!(child.try_wait().unwrap(), None, "the recorder did not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("the recorder does not listen");
+}
+
+/// Some hundred milliseconds, never the same.
+fn any_moment() -> Duration {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    Duration::from_micros(u64::from(nanos / 7 % 400_000))
+}
+
+/// The next thing that a writer sends: a call's intent, or the outcome of the last with the next intent.
+fn next_batch(speaker: &mut Speaker, open: &mut Option<u64>) -> Batch {
+    let outcome = open.take().map(|call| speaker.outcome(call, 1));
+    *open = Some(speaker.seq);
+    join(outcome.into_iter().chain([speaker.intent("SELECT 1 FROM a.b", "SELECT", "a.b", Access::Read)]))
+}
+
+/// Sends batch after batch, each until it is acknowledged, to whatever recorder is there.
+async fn write(
+    site: Arc<Site>,
+    number: usize,
+    address: Arc<Mutex<SocketAddr>>,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Acknowledged>>,
+) {
+    let mut speaker = site.speaker("agents", &format!("writer-{number}"));
+    let token = speaker.token.clone();
+    let (mut open, mut batch) = (None, speaker.start(300));
+    let mut client: Option<Client> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let address = *address.lock().unwrap();
+        let client = match &client {
+            Some(current) if current.address == address => current.clone(),
+            _ => client.insert(site.client(address)).clone(),
+        };
+        let answer = client.https.send(client.batch_request(&token, batch.encode())).await;
+        let Ok(answer) = answer else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        if answer.status() == 503 {
+            continue;
+        }
+        assert_eq!(answer.status(), 200, "{:?}", answer.body());
+        let (entries, _) = client.check(&batch, answer.body());
+        acknowledged.lock().unwrap().extend(entries.into_iter().zip(batch.statements.clone()));
+        batch = next_batch(&mut speaker, &mut open);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost() {
+    let kills: usize =
+        std::env::var("BQWITNESS_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+    let site = Arc::new(Site::new());
+    let mut process = spawn(&site);
+    let address = Arc::new(Mutex::new(process.address));
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            tokio::spawn(write(site.clone(), number, address.clone(), stop.clone(), acknowledged.clone()))
+        })
+        .collect();
+    for kill in 0..kills {
+        tokio::time::sleep(any_moment()).await;
+        process.child.kill().unwrap(); // SIGKILL
+        process.child.wait().unwrap();
+        let known = acknowledged.lock().unwrap().len();
+        process = tokio::task::block_in_place(|| spawn(&site));
+        *address.lock().unwrap() = process.address;
+        assert!(known > 0 || kill < 3, "the writers get through");
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let id = rustix::process::Pid::from_child(&process.child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert!(process.child.wait().unwrap().success(), "SIGTERM ends it in order");
+    let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
+    let size = verify(&site.data(), &acknowledged);
+    assert!(
+        acknowledged.len() > kills * WRITERS,
+        "{} acknowledged entries are too few to prove anything",
+        acknowledged.len()
+    );
+    println!("{kills} kills, {} acknowledged entries, all among the log's {size}", acknowledged.len());
+}
