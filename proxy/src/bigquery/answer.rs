@@ -273,7 +273,7 @@ impl Finder for Found {
                         number().map(|rows| rows.saturating_add(self.changed_rows.unwrap_or_default()));
                 }
                 Some((object, part)) if REFERENCES.iter().any(|(place, _)| *place == object) => {
-                    self.table_part(part, value)
+                    self.table_part(part, value);
                 }
                 _ => self.error_part(path, value),
             },

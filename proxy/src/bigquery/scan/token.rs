@@ -289,7 +289,7 @@ mod tests {
         fn any_text_is_read_to_its_end(sql in "\\PC*|[-'\"`/*#@\\\\.|{}0-9a-z\n]*") {
             let mut lexer = Lexer::new(&sql);
             let mut last = None;
-            while let Some(lexeme) = lexer.next() {
+            for lexeme in lexer.by_ref() {
                 prop_assert!(last < Some(lexeme.start));
                 last = Some(lexeme.start);
             }
