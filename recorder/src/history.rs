@@ -1,6 +1,9 @@
 //! What the entries of the log add up to, as recovery reads them one by one.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use ledger::blob::BlobRef;
 use ledger::digest::Digest;
 use ledger::entry::{Entry, Subject};
 use ledger::statement::{Hole, kind};
@@ -28,6 +31,8 @@ struct Facts {
     kind: String,
     session: Uuid,
     seq: u64,
+    #[serde(default)]
+    blobs: BTreeMap<String, BlobRef>,
     start: Option<Start>,
     outcome: Option<Outcome>,
     lost: Option<Lost>,
@@ -51,11 +56,11 @@ struct Lost {
 }
 
 impl History {
-    /// Adds the entry at `index`.
+    /// Adds the entry at `index`, and says which blobs it names.
     ///
     /// # Errors
     /// What is wrong with an entry that this recorder can't have written.
-    pub fn take(&mut self, index: u64, leaf: &[u8]) -> Result<(), String> {
+    pub fn take(&mut self, index: u64, leaf: &[u8]) -> Result<Vec<BlobRef>, String> {
         let damaged = |error: &dyn std::fmt::Display| format!("entry {index} can't be read: {error}");
         let entry = Entry::parse(leaf).map_err(|error| damaged(&error))?;
         let facts: Facts = serde_json::from_slice(entry.statement).map_err(|error| damaged(&error))?;
@@ -76,7 +81,7 @@ impl History {
                 }
             }
         }
-        Ok(())
+        Ok(facts.blobs.into_values().collect())
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bqwitness_recorder::store::files::LocalFiles;
 use common::{Acknowledged, Client, ISSUER, ORIGIN, Site, Speaker, join, verify};
 use ledger::batch::Batch;
 use ledger::call::Access;
@@ -143,7 +144,8 @@ async fn nothing_acknowledged_is_lost() {
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert!(process.child.wait().unwrap().success(), "SIGTERM ends it in order");
     let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
-    let size = verify(&site.data(), &acknowledged);
+    let files = Arc::new(LocalFiles::open(&site.data()).unwrap());
+    let size = verify(files, &acknowledged);
     assert!(
         acknowledged.len() > kills * WRITERS,
         "{} acknowledged entries are too few to prove anything",

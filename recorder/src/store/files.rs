@@ -106,12 +106,6 @@ impl LocalFiles {
         Ok(Self { root: root.into(), root_handle })
     }
 
-    /// The directory.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }

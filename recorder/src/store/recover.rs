@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use ledger::checkpoint::Checkpoint;
+use ledger::digest::Digest;
 use ledger::note::SigningNoteKey;
 use ledger::tile::{Level, TILE_WIDTH, Tile, parse_bundle};
 use ledger::tree::{Frontier, leaf_hash};
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use super::error::{StoreError, at};
 use super::files::{Files, put_durably};
 use super::keys;
-use super::publish::{CHECKPOINT_FILE, Published, Publisher, sign_checkpoint, tile_path};
+use super::publish::{CHECKPOINT_FILE, Published, Publisher, blob_path, sign_checkpoint, tile_path};
 use super::reader::{LogReader, read_tile};
 use super::tail::{EARLY_BYTES, Tail};
 use super::wal::{self, Wal};
@@ -102,7 +103,9 @@ fn check_log(
         check_bundle(files, &path, Tile { level: Level::Hashes(0), ..tile }, &leaves, &hashes)?;
         let mut full = Vec::new();
         for (leaf, hash) in leaves.iter().zip(hashes) {
-            history.take(frontier.size(), leaf).map_err(|what| StoreError::corrupt(&path, 0, what))?;
+            let named =
+                history.take(frontier.size(), leaf).map_err(|what| StoreError::corrupt(&path, 0, what))?;
+            named.iter().try_for_each(|blob| check_blob(files, &blob.digest))?;
             frontier.push(hash, |tile, hashes| full.push((tile, hashes.concat())));
         }
         // Level 0 was compared entry by entry above.
@@ -159,6 +162,18 @@ fn check_hashes(files: &dyn Files, tile: Tile, expected: &[u8]) -> Result<(), St
             Err(StoreError::corrupt(&tile_path(tile), offset as u64, "not the hash of the entries below it"))
         }
         None => Ok(()),
+    }
+}
+
+/// A blob that is there must be the one that was named. One that is not there was deleted.
+fn check_blob(files: &dyn Files, digest: &Digest) -> Result<(), StoreError> {
+    let path = blob_path(digest);
+    match files.read(&path) {
+        Ok(bytes) if Digest::of(&bytes) != *digest => {
+            Err(StoreError::corrupt(&path, 0, "the blob's SHA-256 is not its name"))
+        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at("read", &path)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -2,9 +2,12 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+pub mod memory;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bqwitness_recorder::app::{App, AppError};
 use bqwitness_recorder::authn::verifier::Rules;
 use bqwitness_recorder::config::Config;
+use bqwitness_recorder::store::files::Files;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -393,30 +397,23 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The log in a data directory, for the one verifier.
-pub struct LogDir(pub bqwitness_recorder::store::files::LocalFiles);
+/// A log as the store has it, for the one verifier.
+pub struct LogFiles(pub Arc<dyn Files>);
 
-impl LogDir {
-    pub fn open(data: &Path) -> Self {
-        Self(bqwitness_recorder::store::files::LocalFiles::open(data).unwrap())
-    }
-}
-
-impl ledger::verify::LogSource for LogDir {
+impl ledger::verify::LogSource for LogFiles {
     type Error = String;
 
     fn checkpoint(&self) -> Result<Vec<u8>, String> {
-        std::fs::read(self.path("log/checkpoint")).map_err(|error| error.to_string())
+        self.0.read("log/checkpoint").map_err(|error| error.to_string())
     }
 
     fn tile(&self, tile: ledger::tile::Tile) -> Result<Vec<u8>, String> {
-        let read = bqwitness_recorder::store::reader::read_tile(&self.0, tile);
+        let read = bqwitness_recorder::store::reader::read_tile(&*self.0, tile);
         read.map_err(|error| error.to_string())?.ok_or_else(|| format!("{tile} is missing"))
     }
 
     fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, String> {
-        let path = self.path(&bqwitness_recorder::store::publish::blob_path(&digest));
-        match std::fs::read(path) {
+        match self.0.read(&bqwitness_recorder::store::publish::blob_path(&digest)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.to_string()),
@@ -427,13 +424,13 @@ impl ledger::verify::LogSource for LogDir {
 /// What was acknowledged: the promise and the statement.
 pub type Acknowledged = Vec<(ReceiptEntry, Vec<u8>)>;
 
-/// Every acknowledged entry is in the log that lies in `data`, at its index; no statement is there twice; the log and
-/// every blob verify. Gives the log's size.
-pub fn verify(data: &Path, acknowledged: &Acknowledged) -> u64 {
+/// Every acknowledged entry is in the log, at its index; no statement is there twice; the log and every blob verify.
+/// Gives the log's size.
+pub fn verify(files: Arc<dyn Files>, acknowledged: &Acknowledged) -> u64 {
     use ledger::tile::{Level, TILE_WIDTH, Tile, parse_bundle};
     use ledger::verify::LogSource as _;
-    let source = LogDir::open(data);
-    let vkey: VerifierKey = std::fs::read_to_string(data.join("log.vkey")).unwrap().parse().unwrap();
+    let source = LogFiles(files);
+    let vkey: VerifierKey = String::from_utf8(source.0.read("log.vkey").unwrap()).unwrap().parse().unwrap();
     let report = ledger::verify::verify_log(&source, &vkey, |_| ()).unwrap();
     assert_eq!(report.findings, []);
     assert_eq!(report.blobs_absent, 0);
@@ -457,10 +454,4 @@ pub fn verify(data: &Path, acknowledged: &Acknowledged) -> u64 {
         assert_eq!(ledger::entry::Entry::parse(leaf).unwrap().statement, statement);
     }
     size
-}
-
-impl LogDir {
-    fn path(&self, path: &str) -> PathBuf {
-        self.0.root().join(path)
-    }
 }

@@ -1,0 +1,193 @@
+//! Every write, sync, rename, creation and removal fails once, with nothing and with something done, followed by a power cut
+//! that takes or leaves what was not synced. After each: the recorder stopped, what it acknowledged is in a log that
+//! verifies, and it starts again and goes on.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+
+mod common;
+
+use std::sync::Arc;
+
+use bqwitness_recorder::metrics::Metrics;
+use bqwitness_recorder::sequencer::{Queue, Sequencer};
+use bqwitness_recorder::store::error::StoreError;
+use bqwitness_recorder::store::publish::Publisher;
+use bqwitness_recorder::store::recover::{self, Opened};
+use bqwitness_recorder::store::tail::Tail;
+use bqwitness_recorder::submission::{Speaker as Who, Submission};
+use common::memory::{Left, MemoryFiles, PowerCut};
+use common::{Acknowledged, ORIGIN, Speaker, join, verify};
+use jiff::Timestamp;
+use ledger::batch::Batch;
+use ledger::call::Access;
+use ledger::entry::{Role, Workload};
+use ledger::statement::LogEvent;
+use prometheus::Registry;
+use tokio::sync::Semaphore;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// A recorder without its network: the sequencer on its thread, the publisher in the test's hand.
+struct Recorder {
+    queue: Queue,
+    tail: Arc<Tail>,
+    publisher: Publisher,
+    sequencer: std::thread::JoinHandle<Result<(), StoreError>>,
+}
+
+fn start(files: &MemoryFiles) -> Result<Recorder, StoreError> {
+    let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+    let opened = recover::open(Arc::new(files.clone()), ORIGIN, metrics.clone())?;
+    let Opened { wal, tail, publisher, reader, history, .. } = opened;
+    let event = LogEvent { version: "test".into(), size: tail.size(), ..LogEvent::default() };
+    let (sequencer, queue) = Sequencer::new(wal, tail.clone(), reader, history, ORIGIN, metrics);
+    let sequencer = std::thread::spawn(move || sequencer.run(event));
+    Ok(Recorder { queue, tail, publisher, sequencer })
+}
+
+fn record(recorder: &Recorder, batch: &Batch, acknowledged: &mut Acknowledged) -> bool {
+    let workload = Workload {
+        cluster: "test".into(),
+        namespace: "agents".into(),
+        service_account: "billing".into(),
+        pod: "billing-0".into(),
+        pod_uid: "u".into(),
+        node: None,
+    };
+    let who = Who { workload, role: Role::Sidecar };
+    let submission = Submission::read(who, &batch.encode(), Timestamp::now()).unwrap();
+    let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    match runtime.block_on(recorder.queue.record(submission, room)) {
+        Ok(placed) => {
+            acknowledged.extend(placed.entries.into_iter().zip(batch.statements.clone()));
+            true
+        }
+        Err(refusal) => {
+            assert_eq!(refusal.category(), "stopping", "{refusal}");
+            false
+        }
+    }
+}
+
+/// A session's batches, with a checkpoint after every third; ends at the first failure, in order or not.
+fn run(files: &MemoryFiles, batches: &[Batch], acknowledged: &mut Acknowledged) -> Result<(), StoreError> {
+    let mut recorder = start(files)?;
+    let mut published = Ok(());
+    for (number, batch) in batches.iter().enumerate() {
+        if !record(&recorder, batch, acknowledged) {
+            break;
+        }
+        if number % 3 == 2 && published.is_ok() {
+            published = recorder.publisher.publish(&recorder.tail);
+            if published.is_err() {
+                recorder.tail.close(); // as the publisher's thread does
+            }
+        }
+    }
+    recorder.queue.stop();
+    let sequenced = recorder.sequencer.join().unwrap();
+    published?;
+    sequenced?;
+    recorder.publisher.publish(&recorder.tail)
+}
+
+/// A disk with a log that lacks a few entries to a full bundle, and what was acknowledged of it.
+fn begun() -> (MemoryFiles, Acknowledged) {
+    let (files, mut acknowledged) = (MemoryFiles::default(), Acknowledged::new());
+    let mut speaker = Speaker::new(String::new());
+    let batch = join([speaker.start(60)].into_iter().chain((0..235).map(|_| speaker.heartbeat())));
+    run(&files, &[batch], &mut acknowledged).unwrap();
+    (files.after(PowerCut::Loses), acknowledged)
+}
+
+/// A session with some calls, enough to fill the bundle.
+fn batches() -> Vec<Batch> {
+    let mut speaker = Speaker::new(String::new());
+    let mut batches = vec![speaker.start(60)];
+    for number in 0..8 {
+        let call = speaker.seq;
+        let intent = speaker.intent(&format!("SELECT {number}"), "SELECT", "a.b", Access::Read);
+        batches.push(join([intent, speaker.outcome(call, 1), speaker.heartbeat()]));
+    }
+    batches
+}
+
+const CASES: [(i32, Left, PowerCut); 5] = [
+    (EIO, Left::Nothing, PowerCut::Loses),
+    (EIO, Left::Nothing, PowerCut::Keeps),
+    (EIO, Left::Something, PowerCut::Loses),
+    (EIO, Left::Something, PowerCut::Keeps),
+    (ENOSPC, Left::Something, PowerCut::Keeps),
+];
+
+#[test]
+fn every_operation_fails_once() {
+    let (new, begun, batches) = ((MemoryFiles::default(), Acknowledged::new()), begun(), batches());
+    // An empty directory: what happens once in a log's life. Then the daily life of one.
+    for (base, batches) in [(&new, &batches[..1]), (&begun, &batches[..])] {
+        let fine = base.0.after(PowerCut::Keeps);
+        let mut all = base.1.clone();
+        run(&fine, batches, &mut all).unwrap();
+        let operations = fine.operations();
+        verify(Arc::new(fine.after(PowerCut::Loses)), &all);
+        for operation in 1..=operations {
+            CASES.iter().for_each(|case| fail_once(base, batches, operation, *case));
+        }
+        println!("{operations} operations, {} runs", operations * CASES.len());
+    }
+}
+
+fn fail_once(
+    base: &(MemoryFiles, Acknowledged),
+    batches: &[Batch],
+    operation: usize,
+    (code, left, cut): (i32, Left, PowerCut),
+) {
+    let files = base.0.after(PowerCut::Keeps);
+    files.fail_at(operation, code, left);
+    let mut acknowledged = Acknowledged::new();
+    let error = run(&files, batches, &mut acknowledged).expect_err("a failing disk stops the recorder");
+    let failed = files.failed().expect("an operation failed");
+    let case = format!("{failed} (operation {operation}): {error}; {left:?} done, the power cut {cut:?}");
+    let expected = if code == ENOSPC { "storage_full" } else { "storage_failed" };
+    assert_eq!(error.category(), expected, "{case}");
+
+    // Power cut, start, deliver everything again: each statement is there once, at the place that was promised.
+    let files = files.after(cut);
+    let mut again = Acknowledged::new();
+    run(&files, batches, &mut again).unwrap_or_else(|error| panic!("{case}: does not start again: {error}"));
+    for (promise, statement) in &acknowledged {
+        let repeated = again.iter().find(|(_, other)| other == statement).expect("delivered again");
+        assert_eq!(repeated.0, *promise, "{case}: a repeated delivery gets its first receipt");
+    }
+    let all: Acknowledged = base.1.iter().cloned().chain(acknowledged).chain(again).collect();
+    verify(Arc::new(files.after(PowerCut::Loses)), &all);
+}
+
+/// A power cut at any moment, with no error before it.
+#[test]
+fn a_power_cut_after_every_acknowledgement() {
+    let (base, batches) = (begun(), batches());
+    for last in 1..=batches.len() {
+        let (files, mut acknowledged) = (base.0.after(PowerCut::Loses), base.1.clone());
+        let mut recorder = start(&files).unwrap();
+        for (number, batch) in batches[..last].iter().enumerate() {
+            assert!(record(&recorder, batch, &mut acknowledged));
+            if number % 4 == 1 {
+                recorder.publisher.publish(&recorder.tail).unwrap();
+            }
+        }
+        for cut in [PowerCut::Loses, PowerCut::Keeps] {
+            let files = files.after(cut);
+            let mut recorder = start(&files).unwrap();
+            recorder.queue.stop();
+            recorder.sequencer.join().unwrap().unwrap();
+            recorder.publisher.publish(&recorder.tail).unwrap();
+            verify(Arc::new(files), &acknowledged);
+        }
+        recorder.queue.stop();
+        recorder.sequencer.join().unwrap().unwrap();
+    }
+}
