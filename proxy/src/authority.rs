@@ -59,10 +59,15 @@ fn one_framing(headers: &HeaderMap) -> Result<(), Refused> {
     if lengths > 1 {
         return Err(Refused::BadHead("has two Content-Lengths"));
     }
-    if lengths == 1 && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refused::BadHead("has both Content-Length and Transfer-Encoding"));
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => Ok(()),
+        Some(_) if lengths == 1 => Err(Refused::BadHead("has both Content-Length and Transfer-Encoding")),
+        Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() => {
+            Ok(())
+        }
+        Some(_) => Err(Refused::BadHead("has a Transfer-Encoding other than chunked")),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -121,5 +126,11 @@ mod tests {
             Err("bad_head")
         );
         assert_eq!(checked("/x", &[host, ("content-length", "1"), ("content-length", "1")]), Err("bad_head"));
+        assert_eq!(checked("/x", &[host, ("transfer-encoding", "gzip, chunked")]), Err("bad_head"));
+        assert_eq!(
+            checked("/x", &[host, ("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")]),
+            Err("bad_head")
+        );
+        assert_eq!(checked("/x", &[host, ("transfer-encoding", "Chunked")]), Ok(()));
     }
 }

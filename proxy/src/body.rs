@@ -73,8 +73,8 @@ impl OutBody {
 
     /// A body of which `read` was read; the rest streams.
     #[must_use]
-    pub fn streamed(read: Bytes, rest: Incoming) -> Self {
-        let rest = Some(rest).filter(|rest| !rest.is_end_stream());
+    pub fn streamed(read: Bytes, rest: Option<Incoming>) -> Self {
+        let rest = rest.filter(|rest| !rest.is_end_stream());
         Self { rest, ..Self::whole(read) }
     }
 

@@ -149,7 +149,7 @@ impl Flags {
     /// [`Mistakes`], all of them.
     pub fn validate(self) -> Result<Config, Mistakes> {
         let mut mistakes = Mistakes(Vec::new());
-        let digest = Digest::of(&serde_json::to_vec(&self).unwrap_or_default());
+        let digest = Digest::of(&serde_json::to_vec(&self).expect("texts and paths are JSON"));
         let listen = mistakes.check("listen", self.listen.parse());
         let admin = mistakes.check("admin", self.admin.parse());
         let recorder = recorder(&self, &mut mistakes);

@@ -75,7 +75,37 @@ pub fn decode(encoding: Encoding, body: &[u8], limit: usize) -> Result<Vec<u8>, 
     }
 }
 
-#[derive(Default)]
+/// The beginning of a body, decoded as it comes, up to a limit.
+#[derive(Debug)]
+pub struct Beginning(Decoder<Bounded>);
+
+impl Beginning {
+    /// Of a body in this encoding, at most `limit` bytes once decoded.
+    #[must_use]
+    pub fn new(encoding: Encoding, limit: usize) -> Self {
+        Self(Decoder::new(encoding, Bounded { content: Vec::new(), room: limit, over: false }))
+    }
+
+    /// Takes the next piece.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.0.feed(bytes);
+        self.0.flush();
+    }
+
+    /// What is decoded so far, and why it will never be more.
+    #[must_use]
+    pub fn decoded(&self) -> (&[u8], Option<Undecodable>) {
+        match self.0.sink() {
+            None => (&[], Some(Undecodable::Unknown)),
+            Some(bounded) if bounded.over => {
+                (&bounded.content, Some(Undecodable::TooLarge(bounded.content.len())))
+            }
+            Some(bounded) => (&bounded.content, self.0.broken.then_some(Undecodable::Broken)),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
 struct Bounded {
     content: Vec<u8>,
     room: usize,
@@ -84,15 +114,11 @@ struct Bounded {
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.room.checked_sub(bytes.len()) {
-            Some(room) => self.room = room,
-            None => {
-                self.over = true;
-                return Err(io::Error::other("over the limit"));
-            }
-        }
-        self.content.extend_from_slice(bytes);
-        Ok(bytes.len())
+        let taken = bytes.len().min(self.room);
+        self.content.extend_from_slice(&bytes[..taken]);
+        self.room -= taken;
+        self.over |= taken < bytes.len();
+        if self.over { Err(io::Error::other("over the limit")) } else { Ok(bytes.len()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -141,6 +167,25 @@ impl<W: Write + Default> Decoder<W> {
             Inner::Unknown => Ok(()),
         };
         self.broken = written.is_err();
+    }
+
+    /// Brings all that can be decoded so far to the sink: decoders hold back what fills no buffer.
+    fn flush(&mut self) {
+        if let Inner::Gzip(decoder) = &mut self.inner
+            && !self.broken
+        {
+            self.broken = decoder.flush().is_err();
+        }
+    }
+
+    /// The sink; `None` for an unknown encoding.
+    fn sink(&self) -> Option<&W> {
+        match &self.inner {
+            Inner::Identity(sink) => Some(sink),
+            Inner::Gzip(decoder) => Some(decoder.get_ref()),
+            Inner::Deflate(inflate) => Some(&inflate.sink),
+            Inner::Unknown => None,
+        }
     }
 
     /// The sink, and whether the body was whole and what its encoding says; `None` for an unknown encoding. An empty body
@@ -294,6 +339,32 @@ mod tests {
             );
             assert_eq!(decode(encoding, b"", 99).as_deref(), Ok(&b""[..]), "an empty body is empty");
         }
+    }
+
+    #[test]
+    fn the_beginning_is_there_as_soon_as_its_bytes_are() {
+        let noise: Vec<u8> =
+            (0..50_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        for (encoding, body) in [
+            (Encoding::Identity, noise.clone()),
+            (Encoding::Gzip, gzip(&noise)),
+            (Encoding::Deflate, zlib(&noise)),
+        ] {
+            let mut beginning = Beginning::new(encoding, 90_000);
+            beginning.feed(&body[..body.len() / 4]);
+            let (decoded, end) = beginning.decoded();
+            assert!(
+                decoded.len() > 30_000 && end.is_none() && noise.starts_with(decoded),
+                "{encoding:?} {}",
+                decoded.len()
+            );
+            beginning.feed(&body[body.len() / 4..]);
+            let (decoded, end) = beginning.decoded();
+            assert_eq!((decoded, end), (&noise[..90_000], Some(Undecodable::TooLarge(90_000))));
+        }
+        let mut lie = Beginning::new(Encoding::Gzip, 99);
+        lie.feed(b"--x\r\ncontent-type");
+        assert_eq!(lie.decoded().1, Some(Undecodable::Broken));
     }
 
     #[test]

@@ -50,5 +50,14 @@ pub const BODY_MEMORY_KIB: usize = 128 * 1024;
 /// A call that waited this long for memory for its body is refused (`overloaded`).
 pub const BODY_MEMORY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is still read of the body of a refused HTTP/1.1 request, in bytes, before the connection is closed.
+pub const LINGER_BYTES: usize = 16 << 20;
+
+/// How long that may take.
+pub const LINGER_TIME: Duration = Duration::from_secs(3);
+
+/// A body that decides and is larger than this, in bytes, is read by a thread for long work, so that other calls go on.
+pub const LONG_BODY: usize = 256 * 1024;
+
 /// The TLS handshake with an agent may take this long after its ClientHello; then the connection is closed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

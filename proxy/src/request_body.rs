@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bigquery::{BodyPlan, MAX_DECIDING_BODY, Recognised, Upload, upload};
 use crate::body::OutBody;
-use crate::encoding::{self, Encoding, Undecodable};
+use crate::encoding::{self, Beginning, Encoding, Undecodable};
 use crate::limits;
 use crate::refuse::Refused;
 
@@ -41,24 +41,22 @@ impl Default for BodyMemory {
 /// How often a deciding body is in memory: as it came, decoded, and as the blobs `request` and `sql`.
 const COPIES: usize = 4;
 
-/// Reads of a body what decides, as the call's plan says.
+/// Reads of a body what decides, as the call's plan says. What streams is taken out of `body`; what is left in it after an
+/// error may still be arriving.
 ///
 /// # Errors
 /// [`Refused`]; nothing of the body may be sent then.
 pub async fn read(
     call: &Recognised,
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     memory: &BodyMemory,
 ) -> Result<Asked, Refused> {
     let reading = async {
         match (call.body, &call.upload) {
-            (BodyPlan::Bulk, _) => Ok(Asked {
-                deciding: None,
-                out: OutBody::streamed(Bytes::new(), body),
-                is_data: true,
-                memory: None,
-            }),
+            (BodyPlan::Bulk, _) => {
+                Ok(Asked { is_data: true, ..Asked::without(OutBody::streamed(Bytes::new(), body.take())) })
+            }
             (BodyPlan::Empty, _) => none(body).await,
             (BodyPlan::FirstPart, Some(Upload::Multipart(boundary))) => {
                 first_part(boundary, headers, body, memory).await
@@ -70,20 +68,29 @@ pub async fn read(
     tokio::time::timeout(limit, reading).await.unwrap_or(Err(Refused::SlowBody(limit.as_secs())))
 }
 
-async fn none(body: Incoming) -> Result<Asked, Refused> {
-    let mut body = body;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refused::BrokenBody)?;
-        if frame.data_ref().is_some_and(|data| !data.is_empty()) {
+impl Asked {
+    fn without(out: OutBody) -> Self {
+        Self { deciding: None, out, is_data: false, memory: None }
+    }
+}
+
+async fn none(body: &mut Option<Incoming>) -> Result<Asked, Refused> {
+    let mut nothing = BytesMut::new();
+    while more(body, &mut nothing).await? {
+        if !nothing.is_empty() {
             return Err(Refused::UnexpectedBody);
         }
     }
-    Ok(Asked { deciding: None, out: OutBody::whole(Bytes::new()), is_data: false, memory: None })
+    Ok(Asked::without(OutBody::whole(Bytes::new())))
 }
 
-async fn whole(headers: &HeaderMap, mut body: Incoming, memory: &BodyMemory) -> Result<Asked, Refused> {
-    if body.is_end_stream() {
-        return Ok(Asked { deciding: None, out: OutBody::whole(Bytes::new()), is_data: false, memory: None });
+async fn whole(
+    headers: &HeaderMap,
+    body: &mut Option<Incoming>,
+    memory: &BodyMemory,
+) -> Result<Asked, Refused> {
+    if body.as_ref().is_none_or(Incoming::is_end_stream) {
+        return Ok(Asked::without(OutBody::whole(Bytes::new())));
     }
     let encoding = Encoding::of(headers);
     let announced = announced(headers);
@@ -96,8 +103,8 @@ async fn whole(headers: &HeaderMap, mut body: Incoming, memory: &BodyMemory) -> 
         Encoding::Unknown => return Err(Refused::Undecodable(Undecodable::Unknown)),
     };
     let mut reserved = memory.reserve(content).await?;
-    let mut wire = BytesMut::with_capacity(announced.unwrap_or(0).min(MAX_DECIDING_BODY));
-    while more(&mut body, &mut wire).await? {
+    let mut wire = BytesMut::with_capacity(announced.unwrap_or(0));
+    while more(body, &mut wire).await? {
         if wire.len() > MAX_DECIDING_BODY {
             return Err(Refused::TooLarge(MAX_DECIDING_BODY));
         }
@@ -110,51 +117,67 @@ async fn whole(headers: &HeaderMap, mut body: Incoming, memory: &BodyMemory) -> 
         }
     };
     keep(&mut reserved, deciding.len().max(wire.len()));
-    Ok(Asked { deciding: Some(deciding), out: OutBody::whole(wire), is_data: false, memory: Some(reserved) })
+    Ok(Asked { deciding: Some(deciding), memory: Some(reserved), ..Asked::without(OutBody::whole(wire)) })
 }
 
 /// Reads until the first part of a multipart body is there; the rest streams.
 async fn first_part(
     boundary: &str,
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: &mut Option<Incoming>,
     memory: &BodyMemory,
 ) -> Result<Asked, Refused> {
-    if Encoding::of(headers) != Encoding::Identity {
-        return Err(Refused::Undecodable(Undecodable::Unknown));
-    }
-    let mut reserved =
-        memory.reserve(announced(headers).unwrap_or(MAX_DECIDING_BODY).min(MAX_DECIDING_BODY)).await?;
-    let mut read = BytesMut::new();
+    let mut reserved = memory.reserve(MAX_DECIDING_BODY).await?;
+    let mut wire = BytesMut::new();
+    let mut beginning = Beginning::new(Encoding::of(headers), MAX_DECIDING_BODY);
     // Looking again after every piece would take time by the square of the length.
     let mut look_at = 1;
     loop {
-        let ended = !more(&mut body, &mut read).await?;
-        if ended || read.len() >= look_at {
-            if let Some(part) = upload::first_part(boundary, &read)? {
-                let read = read.freeze();
-                keep(&mut reserved, read.len());
-                let deciding = Some(read.slice(part));
-                return Ok(Asked {
-                    deciding,
-                    out: OutBody::streamed(read, body),
-                    is_data: true,
-                    memory: Some(reserved),
-                });
+        let before = wire.len();
+        let ended = !more(body, &mut wire).await?;
+        beginning.feed(&wire[before..]);
+        let (decoded, undecodable) = beginning.decoded();
+        if ended || undecodable.is_some() || decoded.len() >= look_at {
+            if let Some(part) = upload::first_part(boundary, decoded)? {
+                let deciding = Some(Bytes::copy_from_slice(&decoded[part]));
+                keep(&mut reserved, wire.len().max(decoded.len()));
+                let out = OutBody::streamed(wire.freeze(), body.take());
+                return Ok(Asked { deciding, out, is_data: true, memory: Some(reserved) });
             }
-            look_at = read.len() * 2;
+            look_at = decoded.len() * 2;
+        }
+        if let Some(undecodable) = undecodable {
+            return Err(Refused::Undecodable(undecodable));
         }
         if ended {
             return Err(Refused::BadHead("announces a multipart body, but its first part has no end"));
         }
-        if read.len() > MAX_DECIDING_BODY {
+        if wire.len() > MAX_DECIDING_BODY {
             return Err(Refused::TooLarge(MAX_DECIDING_BODY));
         }
     }
 }
 
+/// After a refusal, reads on for a while: an agent that is still sending would meet a reset before it reads why.
+pub async fn linger(body: Option<Incoming>) {
+    let mut body = body;
+    let reading = async {
+        let mut read = 0;
+        while read < limits::LINGER_BYTES {
+            let mut piece = BytesMut::new();
+            match more(&mut body, &mut piece).await {
+                Ok(true) => read += piece.len(),
+                Ok(false) | Err(_) => return,
+            }
+        }
+    };
+    // What is not read by then is not waited for.
+    let _in_time = tokio::time::timeout(limits::LINGER_TIME, reading).await.is_ok();
+}
+
 /// Adds the next piece of a body; false at its end.
-async fn more(body: &mut Incoming, to: &mut BytesMut) -> Result<bool, Refused> {
+async fn more(body: &mut Option<Incoming>, to: &mut BytesMut) -> Result<bool, Refused> {
+    let Some(body) = body else { return Ok(false) };
     match body.frame().await {
         Some(Ok(frame)) => {
             if let Ok(data) = frame.into_data() {

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, USER_AGENT};
+use http::header::{AUTHORIZATION, EXPECT, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
+use ledger::blob::Blob;
 use ledger::call::Intent;
 use ledger::statement::{Claimed, MAX_CLAIM, Observed};
 
@@ -21,6 +22,7 @@ use crate::capture::capture;
 use crate::decide::decide;
 use crate::deliver::{self, Draft, NotRecorded};
 use crate::forward::Target;
+use crate::limits;
 use crate::listen::Way;
 use crate::outcome::OutcomeGuard;
 use crate::refuse::{Refused, is_grpc};
@@ -73,16 +75,19 @@ async fn recorded(
         blobs: Vec::new(),
         intent: call.intent(),
     };
-    let (understood, asked) = match understand(proxy, link, &call, &head, body).await {
-        Ok(understood) => understood,
+    let mut body = Some(body);
+    match understand(proxy, link, &call, &head, &mut body).await {
+        Ok((meaning, asked)) => {
+            let open = proxy.deliver.intent(complete(draft, meaning)).await?;
+            let guard = OutcomeGuard::new(call, open, arrived, proxy.metrics.clone());
+            forward(proxy, link, head, asked, guard).await
+        }
         Err(refused) => {
             record_refusal(proxy, draft, call, &refused, arrived).await;
-            return Err(refused);
+            hear_out(&head, body).await;
+            Err(refused)
         }
-    };
-    let open = proxy.deliver.intent(complete(draft, understood, &asked)?).await?;
-    let guard = OutcomeGuard::new(call, open, arrived, proxy.metrics.clone());
-    forward(proxy, link, head, asked, guard).await
+    }
 }
 
 /// Is the call for this host, does its head allow it, what does its body ask?
@@ -91,28 +96,55 @@ async fn understand(
     link: &Link,
     call: &Recognised,
     head: &Parts,
-    body: Incoming,
-) -> Result<(Understood, Asked), Refused> {
+    body: &mut Option<Incoming>,
+) -> Result<(Meaning, Asked), Refused> {
     authority::agree(head, &link.target)?;
     decide(call)?;
     let asked = request_body::read(call, &head.headers, body, &proxy.body_memory).await?;
-    let understood = bigquery::intent(call, asked.deciding.as_deref())?;
-    Ok((understood, asked))
+    let meaning = match &asked.deciding {
+        Some(deciding) if deciding.len() > limits::LONG_BODY => {
+            let (call, deciding) = (call.clone(), deciding.clone());
+            let reading = tokio::task::spawn_blocking(move || Meaning::read(&call, Some(&deciding)));
+            reading.await.unwrap_or(Err(Refused::Overloaded))? // no thread: the process is about to end
+        }
+        deciding => Meaning::read(call, deciding.as_deref())?,
+    };
+    Ok((meaning, asked))
 }
 
-/// The intent with all that the body said, and the blobs that it names.
-fn complete(draft: Draft, understood: Understood, asked: &Asked) -> Result<Draft, Refused> {
-    let Understood { intent, labels, sql } = understood;
-    let texts = [("sql", sql.as_deref().map(str::as_bytes)), ("request", asked.deciding.as_deref())];
-    let mut blobs = Vec::new();
-    for (role, text) in texts {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            let blob = deliver::blob(text).map_err(|_| Refused::TooLarge(bigquery::MAX_DECIDING_BODY))?;
-            blobs.push((role, blob));
+/// What a call asks, with the texts that its intent names.
+struct Meaning {
+    understood: Understood,
+    blobs: Vec<(&'static str, Blob)>,
+}
+
+impl Meaning {
+    fn read(call: &Recognised, deciding: Option<&[u8]>) -> Result<Self, Refused> {
+        let understood = bigquery::intent(call, deciding)?;
+        let texts = [("sql", understood.sql.as_deref().map(str::as_bytes)), ("request", deciding)];
+        let mut blobs = Vec::new();
+        for (role, text) in texts {
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                let blob = deliver::blob(text).map_err(|_| Refused::TooLarge(bigquery::MAX_DECIDING_BODY))?;
+                blobs.push((role, blob));
+            }
         }
+        Ok(Self { understood, blobs })
     }
-    let claimed = Claimed { labels: cut_labels(labels), ..draft.claimed };
-    Ok(Draft { claimed, blobs, intent, ..draft })
+}
+
+/// The intent with all that the body said.
+fn complete(draft: Draft, Meaning { understood, blobs }: Meaning) -> Draft {
+    let Understood { intent, labels, sql: _ } = understood;
+    Draft { claimed: Claimed { labels: cut_labels(labels), ..draft.claimed }, blobs, intent, ..draft }
+}
+
+/// An HTTP/1.1 connection closes when a request was not read to its end; HTTP/2 ends the stream alone. Who expects a
+/// `100 Continue` has sent nothing yet.
+async fn hear_out(head: &Parts, body: Option<Incoming>) {
+    if head.version != Version::HTTP_2 && !head.headers.contains_key(EXPECT) {
+        request_body::linger(body).await;
+    }
 }
 
 /// A refused call is recorded as an intent that says so. It is never forwarded, so the agent is refused either way.
@@ -161,7 +193,7 @@ async fn passed(
 ) -> Result<Response<AgentBody>, Refused> {
     authority::agree(&head, &link.target)?;
     proxy.metrics.passed.inc();
-    let request = Request::from_parts(head, OutBody::streamed(bytes::Bytes::new(), body));
+    let request = Request::from_parts(head, OutBody::streamed(bytes::Bytes::new(), Some(body)));
     let answer = proxy.forwarder.send(&link.target, request, || {}).await?;
     Ok(answer.map(AgentBody::Passed))
 }

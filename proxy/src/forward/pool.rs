@@ -32,6 +32,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Who waits this long for another's attempt to connect gives up (`connect_timeout`).
 const TURN_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Hosts that are remembered; above it those without a connection are forgotten. Names are the agent's to choose.
+const MAX_HOSTS: usize = 64;
+
 type Key = (String, u16);
 
 /// The pool; clones share it.
@@ -52,6 +55,12 @@ struct Shared {
 struct Idle {
     sender: http1::SendRequest<OutBody>,
     since: Instant,
+}
+
+impl Idle {
+    fn is_usable(&self) -> bool {
+        self.sender.is_ready() && self.since.elapsed() <= IDLE_TIMEOUT
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -119,11 +128,7 @@ impl Pool {
         let mut idle = lock(&self.shared.idle);
         let kept = idle.get_mut(key)?;
         while let Some(candidate) = kept.pop() {
-            if candidate.since.elapsed() > IDLE_TIMEOUT {
-                kept.clear(); // those below it fell idle even earlier
-                return None;
-            }
-            if candidate.sender.is_ready() {
+            if candidate.is_usable() {
                 return Some(candidate.sender);
             }
         }
@@ -132,9 +137,15 @@ impl Pool {
 
     fn put_idle(&self, key: Key, sender: http1::SendRequest<OutBody>) {
         let mut idle = lock(&self.shared.idle);
+        if idle.len() >= MAX_HOSTS {
+            idle.retain(|_, kept| {
+                kept.retain(Idle::is_usable);
+                !kept.is_empty()
+            });
+        }
         let kept = idle.entry(key).or_default();
         if kept.len() >= MAX_IDLE {
-            kept.retain(|idle| idle.sender.is_ready() && idle.since.elapsed() <= IDLE_TIMEOUT);
+            kept.retain(Idle::is_usable);
         }
         if kept.len() < MAX_IDLE {
             kept.push(Idle { sender, since: Instant::now() });
@@ -144,11 +155,11 @@ impl Pool {
     /// A stream of an HTTP/2 connection with room, or an HTTP/1.1 connection where the host speaks nothing newer.
     pub(super) async fn http2(&self, target: &Target) -> Result<Checkout, ForwardError> {
         let key = (target.name.clone(), target.port);
-        let slot = Arc::clone(lock(&self.shared.multiplexed).entry(key.clone()).or_default());
+        let slot = self.slot(&key);
         let mut connections = tokio::time::timeout(TURN_TIMEOUT, slot.lock())
             .await
             .map_err(|_| DialError::Timeout(format!("{}:{}", key.0, key.1)))?;
-        connections.retain(|connection| !connection.sender.is_closed());
+        connections.retain(Multiplexed::is_open);
         if let Some(found) = connections.iter().find(|connection| connection.has_room()) {
             return Ok(found.checkout(true));
         }
@@ -166,7 +177,26 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// The HTTP/2 connections to one host.
+    fn slot(&self, key: &Key) -> Arc<tokio::sync::Mutex<Vec<Multiplexed>>> {
+        let mut hosts = lock(&self.shared.multiplexed);
+        if hosts.len() >= MAX_HOSTS {
+            // A slot that is locked is in use, and so is one that someone else holds.
+            hosts.retain(|_, slot| {
+                Arc::strong_count(slot) > 1
+                    || slot.try_lock().is_ok_and(|open| open.iter().any(Multiplexed::is_open))
+            });
+        }
+        Arc::clone(hosts.entry(key.clone()).or_default())
+    }
+}
+
 impl Multiplexed {
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
     async fn handshake<I>(io: I, key: &Key) -> Result<Self, ForwardError>
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,

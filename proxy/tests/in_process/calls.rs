@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, Version};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use ledger::call::CallResult;
 use ledger::digest::Digest;
 use serde_json::json;
 
-use crate::stand::client::{Agent, body, nothing, request, request2, text};
+use crate::stand::client::{Agent, nothing, request, request2, text};
 use crate::stand::upstream::{empty, full};
 use crate::stand::{BIGQUERY, PATIENCE, STORAGE, Stand};
 
@@ -291,27 +291,44 @@ async fn an_upload_records_its_job_and_streams_its_data() {
     let stand = Stand::new().await;
     stand.upstream.answer(|request| async {
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        Response::new(full(body.len().to_string()))
+        Response::new(full(format!("{}", Digest::of(&body))))
     });
     let job =
         r#"{"configuration":{"load":{"destinationTable":{"projectId":"p","datasetId":"d","tableId":"t"}}}}"#;
-    let data = "a,b\n".repeat(100_000);
+    let data = "a,b\n".repeat(1_000_000);
     let multipart = format!(
         "--x\r\ncontent-type: application/json\r\n\r\n{job}\r\n--x\r\ncontent-type: */*\r\n\r\n{data}\r\n--x--"
     );
-    let digest = Digest::of(multipart.as_bytes());
-    let length = multipart.len();
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
-    let path = "/upload/bigquery/v2/projects/p/jobs?uploadType=multipart";
-    let asked = request("POST", BIGQUERY, path)
-        .header("content-type", "multipart/related; boundary=x")
-        .body(body(Full::new(Bytes::from(multipart))))
-        .unwrap();
-    let (_, answer) = agent.ask(asked).await;
-    assert_eq!(answer, length.to_string());
+    let mut calls = 0;
+    for (encoding, wire) in [("identity", multipart.clone().into_bytes()), ("gzip", gzip(&multipart))] {
+        let length = wire.len() as u64;
+        let asked = request("POST", BIGQUERY, "/upload/bigquery/v2/projects/p/jobs?uploadType=multipart")
+            .header("content-type", "multipart/related; boundary=x")
+            .header("content-encoding", encoding)
+            .body(text(wire.clone()))
+            .unwrap();
+        let (_, answer) = agent.ask(asked).await;
+        assert_eq!(answer, Digest::of(&wire).to_string(), "it arrives as it was sent");
+        calls += 1;
+        let call = stand.calls(calls).await.pop().unwrap();
+        assert_eq!(stand.blob(&call, "request").as_deref(), Some(job));
+        assert_eq!(call.intent.tables.len(), 1);
+        let sent = call.outcome().sent.unwrap();
+        assert_eq!((sent.wire_bytes, sent.digest), (length, Some(Digest::of(multipart.as_bytes()))));
+    }
+}
+
+#[tokio::test]
+async fn a_statement_of_two_megabytes_is_recorded_whole() {
+    let stand = Stand::new().await;
+    let sql = format!("SELECT * FROM billing.invoices WHERE id IN ({}0)", "1234567, ".repeat(230_000));
+    assert!(sql.len() > 2_000_000);
+    let asked = json!({"query": sql, "useLegacySql": false}).to_string();
+    let mut agent = Agent::http1(&stand, BIGQUERY).await;
+    let (head, _) = agent.ask(request("POST", BIGQUERY, QUERIES).body(text(asked)).unwrap()).await;
+    assert_eq!(head.status, 200);
     let call = stand.call().await;
-    assert_eq!(stand.blob(&call, "request").as_deref(), Some(job));
+    assert_eq!(stand.blob(&call, "sql"), Some(sql));
     assert_eq!(call.intent.tables.len(), 1);
-    let sent = call.outcome().sent.unwrap();
-    assert_eq!((sent.wire_bytes, sent.digest), (length as u64, Some(digest)));
 }

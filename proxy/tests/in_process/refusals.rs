@@ -141,6 +141,25 @@ async fn bombs_lies_and_giants_are_refused() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_read_by_those_who_are_still_sending() {
+    let stand = Stand::new().await;
+    let mut agent = Agent::http1(&stand, BIGQUERY).await;
+    let large = vec![b'x'; 8 << 20];
+    let asked = request("POST", BIGQUERY, "/bigquery/v3/mystery").body(text(large.clone())).unwrap();
+    let (head, answer) = agent.ask(asked).await;
+    assert_eq!((head.status, error(&answer).0.as_str()), (StatusCode::FORBIDDEN, "accessDenied"));
+    let asked = request("POST", BIGQUERY, QUERIES)
+        .header("content-length", 13 << 20)
+        .body(text(vec![b' '; 13 << 20]))
+        .unwrap();
+    let (head, _) = agent.ask(asked).await;
+    assert_eq!(head.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let (head, _) =
+        agent.ask(request("GET", BIGQUERY, "/bigquery/v2/projects").body(nothing()).unwrap()).await;
+    assert_eq!(head.status, StatusCode::OK, "the connection goes on");
+}
+
+#[tokio::test]
 async fn heads_that_are_no_heads() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let stand = Stand::new().await;
