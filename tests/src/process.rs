@@ -116,15 +116,25 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        #[allow(clippy::print_stderr)] // for the one who reads why a test failed
         if std::thread::panicking() {
-            #[allow(clippy::print_stderr)] // for the one who reads why a test failed
-            {
-                eprintln!("--- the end of {}:\n{}", self.log.display(), tail(&self.log()));
-            }
+            eprintln!("--- the end of {}:\n{}", self.log.display(), tail(&self.log()));
         }
         // An error means that it has ended already.
         let _ended = self.child.kill().and_then(|()| self.child.wait()).is_ok();
     }
+}
+
+/// The ends of all logs in `folder`, each under its name.
+#[must_use]
+pub fn logs(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let logs = files.filter(|path| path.extension().is_some_and(|end| end == "log"));
+    logs.map(|path| {
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| error.to_string());
+        format!("--- the end of {}:\n{}", path.display(), tail(&text))
+    })
+    .collect()
 }
 
 fn tail(log: &str) -> String {

@@ -1,8 +1,7 @@
 //! The story's stage: "BigQuery", a cluster, a recorder, and two pods with an agent and a sidecar each.
 
+use std::path::Path;
 use std::time::Duration;
-
-use tempfile::TempDir;
 
 use crate::agent::Agent;
 use crate::ca::TestCa;
@@ -16,7 +15,7 @@ use crate::trouble::{Doing as _, Result};
 /// How long the sidecars wait for the recorder before they refuse a call. Short, as somebody watches.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// All that is on it. Dropped, everything stops and its files are gone.
+/// All that is on it. Dropped, everything stops.
 #[derive(Debug)]
 pub struct Stage {
     /// An agent that reads invoices.
@@ -33,8 +32,6 @@ pub struct Stage {
     pub emulator: Emulator,
     /// Which tools it is made with.
     pub tools: Tools,
-    /// Every file of it.
-    pub folder: TempDir,
 }
 
 /// A pod: an agent and its sidecar.
@@ -49,37 +46,35 @@ pub struct Player {
 }
 
 impl Stage {
-    /// Sets it: what takes longest, the emulator, starts while the rest does.
+    /// Sets it; its files lie in `folder`. What takes longest, the emulator, starts while the rest does.
     ///
     /// # Errors
     /// Something does not start.
-    pub async fn set() -> Result<Self> {
+    pub async fn set(folder: &Path) -> Result<Self> {
         let tools = Tools::find()?;
-        let folder = TempDir::with_prefix("bqwitness-").doing("making a folder for the stage")?;
         let own = |name: &str| {
-            let path = folder.path().join(name);
+            let path = folder.join(name);
             std::fs::create_dir(&path).map(|()| path).doing("making a folder on the stage")
         };
         let google = TestCa::new(&own("google")?, "Test CA in Google's place")?;
-        let emulator = Emulator::launch(&tools, folder.path())?;
+        let emulator = Emulator::launch(&tools, folder)?;
         let front = Front::start(&google, emulator.upstream()).await?;
 
         let cluster = Cluster::new("https://kubernetes.default.svc.cluster.local")?;
         let reader = Pod::of("audit", "auditor");
         let recorder_ca = TestCa::new(&own("recorder-ca")?, "Test CA of the recorder")?;
-        let recorder = Recorder::start(folder.path(), &recorder_ca, &cluster, &reader).await?;
-        let auditor = Auditor::new(folder.path(), &reader, &cluster, &recorder)?;
+        let recorder = Recorder::start(folder, &recorder_ca, &cluster, &reader).await?;
+        let auditor = Auditor::new(folder, &reader, &cluster, &recorder)?;
         let player = async |service_account: &str| {
             let pod = Pod::of("agents", service_account);
             let upstream = (front.address(), &google);
-            let sidecar =
-                Sidecar::start(folder.path(), &pod, &cluster, &recorder, upstream, PATIENCE).await?;
-            let home = folder.path().join(format!("agent-{}", pod.name));
+            let sidecar = Sidecar::start(folder, &pod, &cluster, &recorder, upstream, PATIENCE).await?;
+            let home = folder.join(format!("agent-{}", pod.name));
             let agent = Agent::new(&tools, home, sidecar.listen(), sidecar.bundle())?;
             Ok(Player { pod, agent, sidecar })
         };
         let (emulator, billing, etl) =
             tokio::try_join!(emulator.furnished(), player("billing"), player("etl"))?;
-        Ok(Self { billing, etl, auditor, front, recorder, emulator, tools, folder })
+        Ok(Self { billing, etl, auditor, front, recorder, emulator, tools })
     }
 }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use ledger::call::CallResult;
 use ledger::search::{Answer, Call};
 use ledger::statement::kind;
+use tempfile::TempDir;
 
 use crate::agent::{Finished, TOKEN};
-use crate::front::Arrival;
+use crate::front::{Arrival, Front};
 use crate::log::{self, Logged};
 use crate::narrator::Narrator;
-use crate::programs::Auditor;
+use crate::process;
+use crate::programs::{Auditor, Recorder};
 use crate::stage::{PATIENCE, Player, Stage};
 use crate::trouble::{Doing as _, Result, Trouble};
 
@@ -80,65 +82,36 @@ const SALARIES: &str = "SELECT name, amount FROM billing.salaries";
 /// # Errors
 /// Something could not be run, or something that the story claims is not so.
 pub async fn tell(narrator: &Narrator) -> Result<Told> {
-    let stage = set_the_stage(narrator).await?;
+    let folder = TempDir::with_prefix("bqwitness-").doing("making a folder for the story")?;
+    let told = play(narrator, folder.path()).await;
+    if told.is_err() {
+        process::logs(folder.path()).iter().for_each(|log| narrator.output(log));
+    }
+    told
+}
+
+async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
+    let stage = set_the_stage(narrator, folder).await?;
     let acts = agents_work(narrator, &stage).await?;
     let trail = auditor_searches(narrator, &stage, &acts).await?;
-    let Stage { billing, auditor, front, recorder, folder, .. } = stage;
-
+    let Stage { billing, auditor, front, recorder, .. } = stage;
     let (data, key) = (recorder.data().to_owned(), recorder.key());
-    narrator.step(
-        "No record, no query",
-        "The recorder is stopped. A call that cannot be recorded is not made: the sidecar refuses it, in BigQuery's own\n\
-         error format, so that every client shows the reason.",
-    );
-    recorder.stop().await?;
-    let refusal =
-        agent_is_refused(narrator, &billing, front.arrivals().len(), || front.arrivals().len()).await?;
-    let arrivals = front.arrivals();
-    let entries = log::read(&data)?;
+    let refusal = no_record_no_query(narrator, recorder, &billing, &front).await?;
+    let (entries, arrivals) = (log::read(&data)?, front.arrivals());
     count(narrator, &entries, &arrivals)?;
-
-    narrator.step(
-        "The log is verified",
-        "Anybody with the log's public key can do this; it needs neither the recorder nor trust in it.",
-    );
-    let verify = async |data: &Path| {
-        let arguments = ["verify-log", &data.display().to_string(), "--key", &key.display().to_string()];
-        auditor.bqwitness(&arguments).await
-    };
-    narrator.command("auditor", "bqwitness verify-log recorder --key log.vkey");
-    let verified = verify(&data).await?;
-    narrator.output(&verified.said());
-    narrator.claim(verified.code == Some(0), "the log holds (exit code 0)")?;
-    let token = contains(&data, TOKEN.as_bytes())?;
-    narrator.claim(!token, "the agents' token, which every request carried, is nowhere in it")?;
-
-    narrator.step(
-        "One byte is changed",
-        "In a copy of the log, the DELETE is blamed on another pod: \"etl-0\" becomes \"etl-1\". Only one byte differs.",
-    );
-    let copy = folder.path().join("forged");
-    copy_folder(&data, &copy)?;
-    let index = log::forge(&copy, is_clean_up, "\"pod\":\"etl-0", b'1')?;
-    narrator.command("auditor", "bqwitness verify-log forged --key log.vkey");
-    let forged = verify(&copy).await?;
-    narrator.output(&forged.said());
-    let named = forged.said().contains(&format!("entry {index}:"));
-    narrator.claim(
-        forged.code == Some(1) && named,
-        &format!("the change is found, in entry {index} (exit code 1)"),
-    )?;
+    let verified = verify(narrator, &auditor, &data, &key).await?;
+    let forged = forge(narrator, &auditor, &data, &key).await?;
     Ok(Told { acts, trail, refusal, arrivals, entries, verified, forged })
 }
 
-async fn set_the_stage(narrator: &Narrator) -> Result<Stage> {
+async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {
     narrator.step(
         "The stage",
         "An emulator plays BigQuery, behind TLS of ours that counts every request. A recorder keeps the log. Two pods\n\
          with identities of their own each have an agent and, on its only way out, a sidecar.",
     );
     let start = Instant::now();
-    let stage = Stage::set().await?;
+    let stage = Stage::set(folder).await?;
     narrator.say(&format!(
         "BigQuery  {}, as https://bigquery.googleapis.com\nrecorder  {}",
         stage.tools.emulator,
@@ -252,24 +225,28 @@ async fn settled_trail(stage: &Stage) -> Result<Vec<Call>> {
     }
 }
 
-async fn agent_is_refused(
+async fn no_record_no_query(
     narrator: &Narrator,
+    recorder: Recorder,
     player: &Player,
-    arrived: usize,
-    arrivals: impl Fn() -> usize,
+    front: &Front,
 ) -> Result<Finished> {
-    let refusal = act(player, Client::Query, OVERDUE).await?;
-    narrator.command(&refusal.agent, &format!("{} '{}'", refusal.client, refusal.sql));
-    narrator.output(&refusal.finished.said());
-    let waited = refusal.finished.took >= PATIENCE;
-    narrator
-        .claim(!refusal.finished.success() && waited, "the agent was refused, after the sidecar had tried")?;
-    narrator.claim(
-        refusal.finished.said().contains("503"),
-        "it was told so in BigQuery's words, with status 503",
-    )?;
-    narrator.claim(arrivals() == arrived, "nothing of it reached BigQuery")?;
-    Ok(refusal.finished)
+    narrator.step(
+        "No record, no query",
+        "The recorder is stopped. A call that cannot be recorded is not made: the sidecar refuses it, in BigQuery's own\n\
+         error format, so that every client shows the reason.",
+    );
+    recorder.stop().await?;
+    let arrived = front.arrivals().len();
+    let refused = act(player, Client::Query, OVERDUE).await?;
+    narrator.command(&refused.agent, &format!("{} '{}'", refused.client, refused.sql));
+    let refusal = refused.finished;
+    narrator.output(&refusal.said());
+    let waited = refusal.took >= PATIENCE;
+    narrator.claim(!refusal.success() && waited, "the agent was refused, after the sidecar had tried")?;
+    narrator.claim(refusal.said().contains("503"), "it was told so in BigQuery's words, with status 503")?;
+    narrator.claim(front.arrivals().len() == arrived, "nothing of it reached BigQuery")?;
+    Ok(refusal)
 }
 
 fn count(narrator: &Narrator, entries: &[Logged], arrivals: &[Arrival]) -> Result<()> {
@@ -312,6 +289,41 @@ fn forwarded(entries: &[Logged]) -> Vec<String> {
     let left = intents.filter(|entry| left(entry.statement.session, entry.statement.seq));
     let targets = left.filter_map(|entry| entry.statement.body.intent.as_ref()).map(|intent| &intent.http);
     targets.map(|http| format!("{} https://{}{}", http.verb, http.host, http.path)).collect()
+}
+
+async fn verify(narrator: &Narrator, auditor: &Auditor, data: &Path, key: &Path) -> Result<Finished> {
+    narrator.step(
+        "The log is verified",
+        "Anybody with the log's public key can do this; it needs neither the recorder nor trust in it.",
+    );
+    let verified = verify_log(narrator, auditor, data, key).await?;
+    narrator.claim(verified.code == Some(0), "the log holds (exit code 0)")?;
+    let token = contains(data, TOKEN.as_bytes())?;
+    narrator.claim(!token, "the agents' token, which every request carried, is nowhere in it")?;
+    Ok(verified)
+}
+
+async fn forge(narrator: &Narrator, auditor: &Auditor, data: &Path, key: &Path) -> Result<Finished> {
+    narrator.step(
+        "One byte is changed",
+        "In a copy of the log, the DELETE is blamed on another pod: \"etl-0\" becomes \"etl-1\". Only one byte differs.",
+    );
+    let copy = data.with_file_name("forged");
+    copy_folder(data, &copy)?;
+    let index = log::forge(&copy, is_clean_up, "\"pod\":\"etl-0", b'1')?;
+    let forged = verify_log(narrator, auditor, &copy, key).await?;
+    let found = forged.code == Some(1) && forged.said().contains(&format!("entry {index}:"));
+    narrator.claim(found, &format!("the change is found, in entry {index} (exit code 1)"))?;
+    Ok(forged)
+}
+
+async fn verify_log(narrator: &Narrator, auditor: &Auditor, data: &Path, key: &Path) -> Result<Finished> {
+    let name = data.file_name().unwrap_or_default().display();
+    narrator.command("auditor", &format!("bqwitness verify-log {name} --key log.vkey"));
+    let arguments = ["verify-log", &data.display().to_string(), "--key", &key.display().to_string()];
+    let finished = auditor.bqwitness(&arguments).await?;
+    narrator.output(&finished.said());
+    Ok(finished)
 }
 
 fn is_clean_up(entry: &Logged) -> bool {
