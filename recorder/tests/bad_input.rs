@@ -129,7 +129,7 @@ fn bad_batches(live: &Speaker) -> Vec<(&'static str, (u16, &'static str), Batch)
                 twice.outcome(call, 2),
             ])
         }),
-        ("two sessions", (400, "mixed_sessions"), join([one.clone(), other_start])),
+        ("two sessions", (400, "mixed_sessions"), join([one, other_start])),
         ("an unknown session", (409, "session_unknown"), {
             let mut unknown = Speaker::new(live.token.clone());
             unknown.start(10);

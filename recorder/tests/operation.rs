@@ -1,0 +1,148 @@
+//! Running it: keys that rotate, readiness, metrics, many idle connections, clients that misbehave.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Issuer, Site, Speaker, refusal};
+use ledger::batch::MEDIA_TYPE;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+async fn admin(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn tls(site: &Site, address: SocketAddr) -> TlsStream<TcpStream> {
+    let roots = runtime::tls::pinned_roots(&site.path("tls.crt")).unwrap();
+    let connector = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()));
+    let stream = TcpStream::connect(address).await.unwrap();
+    connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuers_keys_rotate() {
+    let mut site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let old = site.issuer.token("agents", "billing");
+    client.record(&old, &Speaker::new(String::new()).start(10)).await;
+    site.issuer = Issuer::new();
+    let new = site.issuer.token("agents", "billing");
+    assert_eq!(refusal(&client.post(&new, Speaker::new(String::new()).start(10).encode()).await).0, 401);
+    // A file that can't be read in between changes nothing.
+    std::fs::write(site.path("jwks.json"), "{").unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    client.record(&old, &Speaker::new(String::new()).start(10)).await;
+    std::fs::write(site.path("jwks.json"), site.issuer.jwks()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while client.post(&new, Speaker::new(String::new()).start(10).encode()).await.status() != 200 {
+        assert!(Instant::now() < deadline, "the new key is never taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let answer = client.post(&old, Speaker::new(String::new()).start(10).encode()).await;
+    assert_eq!(
+        refusal(&answer),
+        (401, "bad_token".into()),
+        "the old key is out, also for tokens that were known"
+    );
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_how_it_is() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let mut speaker = site.speaker("agents", "billing");
+    let (places, _) = recorder.client.record(&speaker.token.clone(), &speaker.start(60)).await;
+    recorder.client.post("rubbish", Vec::new()).await;
+    recorder.client.search(&format!("wait={}", places[0].index + 1)).await;
+    assert!(admin(recorder.admin, "GET /readyz").await.ends_with("ready\n"));
+    let metrics = admin(recorder.admin, "GET /metrics").await;
+    for line in [
+        "bqwitness_recorder_batches_total{result=\"recorded\"} 1",
+        "bqwitness_recorder_batches_total{result=\"bad_token\"} 1",
+        "bqwitness_recorder_entries_total 2",
+        "bqwitness_recorder_checkpoint_size 2",
+        "bqwitness_recorder_index_size 2",
+        "bqwitness_recorder_sessions_open 1",
+        "bqwitness_recorder_queue_batches 0",
+        "bqwitness_recorder_append_seconds_count 2",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in {metrics}");
+    }
+    assert!(admin(recorder.admin, "POST /metrics").await.starts_with("HTTP/1.1 405"));
+    recorder.stop().await;
+}
+
+/// As many as the test's file descriptors allow, up to ten thousand.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_do_not_keep_others_out() {
+    let descriptors =
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let idle = usize::try_from(descriptors.saturating_sub(200) / 2).unwrap().min(10_000);
+    let site = Site::new();
+    let recorder = site.start().await;
+    let address = recorder.client.address;
+    let mut connections = Vec::with_capacity(idle);
+    for _ in 0..idle {
+        connections.push(TcpStream::connect(address).await.unwrap());
+    }
+    let begun = Instant::now();
+    recorder
+        .client
+        .record(&site.issuer.token("agents", "billing"), &Speaker::new(String::new()).start(10))
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} with {idle} idle connections", begun.elapsed());
+    drop(connections);
+    recorder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_misbehave_are_cut_off() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let token = site.issuer.token("agents", "billing");
+    let head = |length: usize| {
+        format!(
+            "POST /v1/batches HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+             content-type: {MEDIA_TYPE}\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    // A body that is announced as too large is refused before any of it is read.
+    let mut stream = tls(&site, recorder.client.address).await;
+    stream.write_all(head(40 << 20).as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    // A head without end.
+    let mut stream = tls(&site, recorder.client.address).await;
+    let line = format!("GET / HTTP/1.1\r\nx: {}\r\n", "y".repeat(100_000));
+    let mut answer = Vec::new();
+    if stream.write_all(line.as_bytes()).await.is_ok() && stream.read_to_end(&mut answer).await.is_ok() {
+        assert!(answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+    }
+    // A body that breaks off is nobody's: the session can still begin.
+    let mut speaker = Speaker::new(token.clone());
+    let batch = speaker.start(10).encode();
+    let mut stream = tls(&site, recorder.client.address).await;
+    stream.write_all(head(batch.len()).as_bytes()).await.unwrap();
+    stream.write_all(&batch[..batch.len() - 1]).await.unwrap();
+    drop(stream);
+    let answer = recorder.client.post(&token, batch).await;
+    assert_eq!(answer.status(), 200);
+    recorder.stop().await;
+}

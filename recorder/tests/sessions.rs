@@ -1,0 +1,148 @@
+//! Sessions: repeated deliveries, holes, silence.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bqwitness_recorder::store::files::LocalFiles;
+use common::{Site, join, refusal, verify};
+use ledger::call::Access;
+use ledger::entry::{Entry, Role};
+use ledger::statement::{Hole, Statement};
+
+fn statements(log: &[Vec<u8>]) -> Vec<Statement> {
+    log.iter().map(|leaf| Statement::parse(Entry::parse(leaf).unwrap().statement).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_delivery_gets_its_first_receipt() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    let (start, intent) = (speaker.start(60), speaker.intent("SELECT 1", "SELECT", "a.b", Access::Read));
+    let first = join([start.clone(), intent.clone()]);
+    let (places, acknowledgement) = client.record(&token, &first).await;
+    // At once, all of it; then old and new together, the blob sent along again; then old alone, without its blob.
+    let (again, repeated) = client.record(&token, &first).await;
+    assert_eq!(again, places);
+    assert_eq!(repeated.receipt, acknowledgement.receipt, "the very same receipt");
+    let mixed = join([intent.clone(), speaker.heartbeat()]);
+    let (both, _) = client.record(&token, &mixed).await;
+    assert_eq!((both[0], both[1].index), (places[1], places[1].index + 1));
+    let (alone, _) = client.record(&token, &common::only(intent.statements[0].clone())).await;
+    assert_eq!(alone, [places[1]]);
+    // The same from the log, when it is no longer in memory.
+    client.log_of(both[1].index + 1).await;
+    let (again, _) = client.record(&token, &first).await;
+    assert_eq!(again, places);
+    // Sent twenty times at one moment, a batch is recorded once.
+    let next = speaker.heartbeat();
+    let sends = (0..20).map(|_| {
+        let (client, token, next) = (client.clone(), token.clone(), next.clone());
+        tokio::spawn(async move { client.record(&token, &next).await.0 })
+    });
+    for send in sends.collect::<Vec<_>>() {
+        assert_eq!(send.await.unwrap()[0].index, both[1].index + 1);
+    }
+    recorder.stop().await;
+    verify(Arc::new(LocalFiles::open(&site.data()).unwrap()), &Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hole_is_an_entry() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    client.record(&token, &speaker.start(60)).await;
+    let call = speaker.seq;
+    let lost = speaker.intent("SELECT 1", "SELECT", "a.b", Access::Read);
+    speaker.heartbeat();
+    let outcome = speaker.outcome(call, 1);
+    let (places, _) = client.record(&token, &outcome).await;
+    assert_eq!(
+        refusal(&client.post(&token, lost.encode()).await),
+        (409, "seq_too_old".into()),
+        "it was reported missing"
+    );
+    let log = client.log_of(places[0].index + 1).await;
+    let hole = &statements(&log)[usize::try_from(places[0].index - 1).unwrap()];
+    assert_eq!(hole.body.hole, Some(Hole { session: speaker.session, from: 1, to: 2 }));
+    // Restarted, the recorder knows it from the log.
+    recorder.stop().await;
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    assert_eq!(refusal(&client.post(&token, lost.encode()).await), (409, "seq_too_old".into()));
+    client.record(&token, &speaker.heartbeat()).await;
+    recorder.stop().await;
+    verify(Arc::new(LocalFiles::open(&site.data()).unwrap()), &Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_session_is_closed_and_its_open_calls_are_named() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let (mut silent, mut lively) = (site.speaker("agents", "silent"), site.speaker("agents", "lively"));
+    let (token, lively_token) = (silent.token.clone(), lively.token.clone());
+    client.record(&lively_token, &lively.start(1)).await;
+    let (answered, open) = (1, 2);
+    let batch = join([
+        silent.start(1),
+        silent.intent("SELECT 1", "SELECT", "a.b", Access::Read),
+        silent.intent("SELECT 2", "SELECT", "a.b", Access::Read),
+        silent.outcome(answered, 1),
+    ]);
+    client.record(&token, &batch).await;
+    let next = silent.heartbeat();
+    let mut lost = None;
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.record(&lively_token, &lively.heartbeat()).await;
+        let said = statements(&client.log_of(0).await);
+        lost = said.into_iter().find_map(|statement| statement.body.lost);
+        if lost.is_some() {
+            break;
+        }
+    }
+    let lost = lost.expect("three heartbeats of silence");
+    assert_eq!(
+        (lost.session, lost.last_seq, lost.open_intents, lost.open),
+        (silent.session, 3, vec![open], 1)
+    );
+    assert_eq!(refusal(&client.post(&token, next.encode()).await), (409, "session_closed".into()));
+    let (again, _) = client.record(&token, &batch).await;
+    assert_eq!(again.len(), 4, "what was recorded is still acknowledged again");
+    recorder.stop().await;
+
+    // Closed it stays; and the lively one's silence begins anew with the recorder.
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    assert_eq!(refusal(&client.post(&token, next.encode()).await), (409, "session_closed".into()));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    client.record(&lively_token, &lively.heartbeat()).await;
+    recorder.stop().await;
+    verify(Arc::new(LocalFiles::open(&site.data()).unwrap()), &Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorder_speaks_in_its_own_name() {
+    let site = Site::new();
+    site.start().await.stop().await;
+    let recorder = site.start().await;
+    let log = recorder.client.log_of(3).await;
+    let roles: Vec<_> = log.iter().map(|leaf| Entry::parse(leaf).unwrap().envelope).collect();
+    assert!(roles.iter().all(|e| e.role == Role::Recorder && e.subject.to_string() == common::ORIGIN));
+    let said = statements(&log);
+    assert_eq!((said[0].session, said[1].seq), (said[1].session, 1), "one run, one session");
+    assert_ne!(said[1].session, said[2].session);
+    let start = said[2].body.log.clone().unwrap();
+    assert_eq!((start.size, start.recovered, start.torn_bytes), (2, false, 0));
+    recorder.stop().await;
+}
