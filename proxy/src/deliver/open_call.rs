@@ -11,31 +11,25 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::chain::Saying;
 use super::line::Line;
 
-/// A call whose intent is in the log. It becomes exactly one outcome: by [`OpenCall::finish`], or, when it is dropped
-/// (the agent went away, the sidecar stops), by itself as `aborted`.
+/// A call whose intent is in the log. It becomes exactly one outcome: by [`OpenCall::finish`], or, when it is dropped before
+/// it was sent, by itself as `aborted`.
 #[derive(Debug)]
 #[must_use = "dropping it records that the call was aborted"]
 pub struct OpenCall {
     seq: u64,
     started: Instant,
-    forwarded: bool,
     parts: Option<(Arc<Line>, OwnedSemaphorePermit)>,
 }
 
 impl OpenCall {
     pub(super) fn new(line: Arc<Line>, seq: u64, started: Instant, room: OwnedSemaphorePermit) -> Self {
-        Self { seq, started, forwarded: false, parts: Some((line, room)) }
+        Self { seq, started, parts: Some((line, room)) }
     }
 
     /// The intent's place in the session.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
-    }
-
-    /// From now on an abort says that the request left for BigQuery.
-    pub fn forwarded(&mut self) {
-        self.forwarded = true;
     }
 
     /// Records how the call ended. Never waits. `call` is set here, and so is the duration when it is 0.
@@ -58,13 +52,7 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        let aborted = Outcome {
-            result: CallResult::Aborted,
-            forwarded: self.forwarded,
-            reason: None,
-            status: None,
-            ..refusal("")
-        };
+        let aborted = Outcome { result: CallResult::Aborted, status: None, reason: None, ..refusal("") };
         self.record(aborted, Vec::new());
     }
 }
