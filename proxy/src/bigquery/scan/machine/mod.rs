@@ -1,5 +1,5 @@
-//! Reads statements token by token: what is expected comes first, then keywords, then what the kind of statement adds. The parentheses are a list, not the call stack; no token is looked at more often than a
-//! fixed number of times.
+//! Reads statements token by token: what is expected comes first, then keywords, then what the kind of statement adds. The
+//! parentheses are a list, not the call stack; no token is looked at more often than a fixed number of times.
 
 mod query;
 mod statement;
@@ -227,6 +227,7 @@ impl<'s> Machine<'s, '_> {
                 self.lexer.takes("INTO");
                 self.frame().expect = Expect::Table(Item::Name(Access::Write, false));
             }
+            "CALL" if piped => self.frame().expect = Expect::Table(Item::From),
             "AS" if piped => self.frame().expect = Expect::AliasName,
             other if self.at_base() => self.watched(other),
             _ => (),
