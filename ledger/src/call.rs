@@ -19,7 +19,8 @@ pub struct Intent {
     /// The job that the caller named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobReference>,
-    /// What the SQL is, in BigQuery's words (`SELECT`, `DELETE`, `SCRIPT`), as our scanner reads it.
+    /// What the SQL is, in BigQuery's words for `statementType` (`SELECT`, `DELETE`, `SCRIPT`), as our scanner reads it; for
+    /// other jobs their `jobType` (`LOAD`, `COPY`, `EXTRACT`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement_kind: Option<String>,
     /// Tables that the request names: in its path, its configuration, or its SQL as our scanner reads it.
