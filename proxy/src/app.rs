@@ -17,6 +17,7 @@ use rustls_pki_types::CertificateDer;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::body_memory::BodyMemory;
 use crate::ca::{Ca, CaError};
 use crate::config::{Config, OtherEgress};
 use crate::deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecorded};
@@ -24,7 +25,6 @@ use crate::files::{self, Readers};
 use crate::forward::{Forwarder, Overrides};
 use crate::listen::connect;
 use crate::metrics::Metrics;
-use crate::request_body::BodyMemory;
 
 /// What every connection needs.
 #[derive(Debug)]

@@ -78,6 +78,12 @@ impl OutBody {
         Self { rest, ..Self::whole(read) }
     }
 
+    /// What was not read yet, when nothing is to leave after all.
+    #[must_use]
+    pub fn into_rest(self) -> Option<Incoming> {
+        self.rest
+    }
+
     /// Counts and hashes the body as it leaves; [`Sent`] knows what left.
     #[must_use]
     pub fn metered(mut self, headers: &HeaderMap) -> (Self, Sent) {

@@ -9,7 +9,7 @@
 //! | [`listen`] | the ways in, and which connections are intercepted |
 //! | [`ca`] | the certificates that agents are shown |
 //! | [`session`] | the story of one request |
-//! | [`authority`], [`request_body`] | whom a request is for, and what of its body must be read first |
+//! | [`authority`], [`request_body`], [`body_memory`] | whom a request is for, and what of its body must be read first |
 //! | [`bigquery`] | what a call means |
 //! | [`decide`] | whether it may leave |
 //! | [`deliver`] | the session's chain, and the wait until an intent is durable |
@@ -23,6 +23,7 @@ pub mod app;
 pub mod authority;
 pub mod bigquery;
 pub mod body;
+pub mod body_memory;
 pub mod ca;
 pub mod capture;
 pub mod config;

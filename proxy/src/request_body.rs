@@ -1,16 +1,14 @@
 //! The request's body: what decides is read before the call may leave, within bounds of size, time and memory; data streams.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bigquery::{BodyPlan, MAX_DECIDING_BODY, Recognised, Upload, upload};
 use crate::body::OutBody;
+use crate::body_memory::{BodyMemory, Share};
 use crate::encoding::{self, Beginning, Encoding, Undecodable};
 use crate::limits;
 use crate::refuse::Refused;
@@ -25,21 +23,8 @@ pub struct Asked {
     /// The body is data, to be bound by its digest.
     pub is_data: bool,
     /// Kept until the call has left.
-    pub memory: Option<OwnedSemaphorePermit>,
+    pub memory: Option<Share>,
 }
-
-/// Memory for bodies that decide, shared by all calls.
-#[derive(Clone, Debug)]
-pub struct BodyMemory(Arc<Semaphore>);
-
-impl Default for BodyMemory {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(limits::BODY_MEMORY_KIB)))
-    }
-}
-
-/// How often a deciding body is in memory: as it came, decoded, and as the blobs `request` and `sql`.
-const COPIES: usize = 4;
 
 /// Reads of a body what decides, as the call's plan says. What streams is taken out of `body`; what is left in it after an
 /// error may still be arriving.
@@ -93,31 +78,43 @@ async fn whole(
         return Ok(Asked::without(OutBody::whole(Bytes::new())));
     }
     let encoding = Encoding::of(headers);
-    let announced = announced(headers);
-    if announced.is_some_and(|length| length > MAX_DECIDING_BODY) {
+    if encoding == Encoding::Unknown {
+        return Err(Refused::Undecodable(Undecodable::Unknown));
+    }
+    if announced(headers).is_some_and(|length| length > MAX_DECIDING_BODY) {
         return Err(Refused::TooLarge(MAX_DECIDING_BODY));
     }
-    let content = match encoding {
-        Encoding::Identity => announced.unwrap_or(MAX_DECIDING_BODY),
-        Encoding::Gzip | Encoding::Deflate => MAX_DECIDING_BODY,
-        Encoding::Unknown => return Err(Refused::Undecodable(Undecodable::Unknown)),
-    };
-    let mut reserved = memory.reserve(content).await?;
-    let mut wire = BytesMut::with_capacity(announced.unwrap_or(0));
+    let mut share = memory.share();
+    let mut wire = BytesMut::new();
     while more(body, &mut wire).await? {
         if wire.len() > MAX_DECIDING_BODY {
             return Err(Refused::TooLarge(MAX_DECIDING_BODY));
         }
+        share.cover(wire.len()).await?;
     }
     let wire = wire.freeze();
     let deciding = match encoding {
         Encoding::Identity => wire.clone(),
-        encoding => {
-            encoding::decode(encoding, &wire, MAX_DECIDING_BODY).map_err(Refused::Undecodable)?.into()
-        }
+        encoding => decoded(encoding, &wire, &mut share).await?,
     };
-    keep(&mut reserved, deciding.len().max(wire.len()));
-    Ok(Asked { deciding: Some(deciding), memory: Some(reserved), ..Asked::without(OutBody::whole(wire)) })
+    share.shrink(deciding.len().max(wire.len()));
+    Ok(Asked { deciding: Some(deciding), memory: Some(share), ..Asked::without(OutBody::whole(wire)) })
+}
+
+/// How much larger a text gets by decoding, at most, as a rule; what gets larger still is decoded once more.
+const USUAL_RATIO: usize = 16;
+
+async fn decoded(encoding: Encoding, wire: &[u8], share: &mut Share) -> Result<Bytes, Refused> {
+    let usual = (wire.len() * USUAL_RATIO).min(MAX_DECIDING_BODY);
+    for limit in [usual, MAX_DECIDING_BODY] {
+        share.cover(limit).await?;
+        match encoding::decode(encoding, wire, limit) {
+            Ok(deciding) => return Ok(deciding.into()),
+            Err(Undecodable::TooLarge(_)) => {}
+            Err(error) => return Err(Refused::Undecodable(error)),
+        }
+    }
+    Err(Refused::TooLarge(MAX_DECIDING_BODY))
 }
 
 /// Reads until the first part of a multipart body is there; the rest streams.
@@ -127,7 +124,7 @@ async fn first_part(
     body: &mut Option<Incoming>,
     memory: &BodyMemory,
 ) -> Result<Asked, Refused> {
-    let mut reserved = memory.reserve(MAX_DECIDING_BODY).await?;
+    let mut share = memory.share();
     let mut wire = BytesMut::new();
     let mut beginning = Beginning::new(Encoding::of(headers), MAX_DECIDING_BODY);
     // Looking again after every piece would take time by the square of the length.
@@ -140,9 +137,9 @@ async fn first_part(
         if ended || undecodable.is_some() || decoded.len() >= look_at {
             if let Some(part) = upload::first_part(boundary, decoded)? {
                 let deciding = Some(Bytes::copy_from_slice(&decoded[part]));
-                keep(&mut reserved, wire.len().max(decoded.len()));
+                share.shrink(wire.len().max(decoded.len()));
                 let out = OutBody::streamed(wire.freeze(), body.take());
-                return Ok(Asked { deciding, out, is_data: true, memory: Some(reserved) });
+                return Ok(Asked { deciding, out, is_data: true, memory: Some(share) });
             }
             look_at = decoded.len() * 2;
         }
@@ -155,6 +152,7 @@ async fn first_part(
         if wire.len() > MAX_DECIDING_BODY {
             return Err(Refused::TooLarge(MAX_DECIDING_BODY));
         }
+        share.cover(wire.len().max(decoded.len())).await?;
     }
 }
 
@@ -192,27 +190,4 @@ async fn more(body: &mut Option<Incoming>, to: &mut BytesMut) -> Result<bool, Re
 
 fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-impl BodyMemory {
-    /// Reserves memory for a deciding body of this length and its copies. All of it at once, so that no two calls can each
-    /// hold a half and wait for the other's; who waits is served in turn.
-    async fn reserve(&self, length: usize) -> Result<OwnedSemaphorePermit, Refused> {
-        let kib = u32::try_from(kib(length)).map_err(|_| Refused::Overloaded)?;
-        let reserved = Arc::clone(&self.0).acquire_many_owned(kib);
-        match tokio::time::timeout(limits::BODY_MEMORY_TIMEOUT, reserved).await {
-            Ok(Ok(reserved)) => Ok(reserved),
-            _ => Err(Refused::Overloaded),
-        }
-    }
-}
-
-/// Gives back what a body did not need.
-fn keep(reserved: &mut OwnedSemaphorePermit, length: usize) {
-    let excess = reserved.num_permits().saturating_sub(kib(length));
-    drop(reserved.split(excess));
-}
-
-fn kib(length: usize) -> usize {
-    length * COPIES / 1024 + 1
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, EXPECT, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
@@ -40,18 +41,25 @@ pub struct Link {
 /// Answers one request: with BigQuery's answer, or with a refusal.
 pub async fn call(proxy: &Proxy, link: &Link, request: Request<Incoming>) -> Response<AgentBody> {
     let arrived = Instant::now();
-    let grpc = is_grpc(request.headers());
     let (head, body) = request.into_parts();
+    let (grpc, hears_out) = (is_grpc(&head.headers), must_be_heard_out(&head));
+    let mut body = Some(body);
     let story = if is_bigquery(link, &head) {
-        recorded(proxy, link, head, body, arrived).await
+        recorded(proxy, link, head, &mut body, arrived).await
     } else {
-        passed(proxy, link, head, body).await
+        passed(proxy, link, head, &mut body).await
     };
-    story.unwrap_or_else(|refused| {
-        proxy.metrics.refused(refused.category());
-        tracing::debug!(category = refused.category(), %refused, "a request was refused");
-        refused.answer(grpc)
-    })
+    match story {
+        Ok(answer) => answer,
+        Err(refused) => {
+            proxy.metrics.refused(refused.category());
+            tracing::debug!(category = refused.category(), %refused, "a request was refused");
+            if hears_out {
+                request_body::linger(body).await;
+            }
+            refused.answer(grpc)
+        }
+    }
 }
 
 /// A shared Google host serves other APIs too; those are told by their path.
@@ -60,12 +68,18 @@ fn is_bigquery(link: &Link, head: &Parts) -> bool {
     !shared || bigquery::is_bigquery_path(head.uri.path())
 }
 
-/// A call of BigQuery, from its head to the head of its answer.
+/// An HTTP/1.1 connection closes when a request was not read to its end, and the agent may meet a reset before it reads why;
+/// HTTP/2 ends the stream alone. Who expects a `100 Continue` has sent nothing yet.
+fn must_be_heard_out(head: &Parts) -> bool {
+    head.version != Version::HTTP_2 && !head.headers.contains_key(EXPECT)
+}
+
+/// A call of BigQuery, from its head to the head of its answer. After a refusal, `body` is what was not read.
 async fn recorded(
     proxy: &Proxy,
     link: &Link,
     head: Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     arrived: Instant,
 ) -> Result<Response<AgentBody>, Refused> {
     let call = bigquery::recognise(&head.method, &link.target.name, &head.uri, &head.headers);
@@ -75,19 +89,22 @@ async fn recorded(
         blobs: Vec::new(),
         intent: call.intent(),
     };
-    let mut body = Some(body);
-    match understand(proxy, link, &call, &head, &mut body).await {
-        Ok((meaning, asked)) => {
-            let open = proxy.deliver.intent(complete(draft, meaning)).await?;
-            let guard = OutcomeGuard::new(call, open, arrived, proxy.metrics.clone());
-            forward(proxy, link, head, asked, guard).await
-        }
+    let (meaning, asked) = match understand(proxy, link, &call, &head, body).await {
+        Ok(understood) => understood,
         Err(refused) => {
             record_refusal(proxy, draft, call, &refused, arrived).await;
-            hear_out(&head, body).await;
-            Err(refused)
+            return Err(refused);
         }
-    }
+    };
+    let open = match proxy.deliver.intent(complete(draft, meaning)).await {
+        Ok(open) => open,
+        Err(error) => {
+            *body = asked.out.into_rest();
+            return Err(error.into());
+        }
+    };
+    let guard = OutcomeGuard::new(call, open, arrived, proxy.metrics.clone());
+    forward(proxy, link, head, asked, guard).await
 }
 
 /// Is the call for this host, does its head allow it, what does its body ask?
@@ -139,14 +156,6 @@ fn complete(draft: Draft, Meaning { understood, blobs }: Meaning) -> Draft {
     Draft { claimed: Claimed { labels: cut_labels(labels), ..draft.claimed }, blobs, intent, ..draft }
 }
 
-/// An HTTP/1.1 connection closes when a request was not read to its end; HTTP/2 ends the stream alone. Who expects a
-/// `100 Continue` has sent nothing yet.
-async fn hear_out(head: &Parts, body: Option<Incoming>) {
-    if head.version != Version::HTTP_2 && !head.headers.contains_key(EXPECT) {
-        request_body::linger(body).await;
-    }
-}
-
 /// A refused call is recorded as an intent that says so. It is never forwarded, so the agent is refused either way.
 async fn record_refusal(proxy: &Proxy, draft: Draft, call: Recognised, refused: &Refused, arrived: Instant) {
     let intent = Intent { refused: Some(refused.category().into()), ..draft.intent };
@@ -189,11 +198,11 @@ async fn passed(
     proxy: &Proxy,
     link: &Link,
     head: Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
 ) -> Result<Response<AgentBody>, Refused> {
     authority::agree(&head, &link.target)?;
     proxy.metrics.passed.inc();
-    let request = Request::from_parts(head, OutBody::streamed(bytes::Bytes::new(), Some(body)));
+    let request = Request::from_parts(head, OutBody::streamed(Bytes::new(), body.take()));
     let answer = proxy.forwarder.send(&link.target, request, || {}).await?;
     Ok(answer.map(AgentBody::Passed))
 }

@@ -109,7 +109,24 @@ pub(super) fn route(destination: &Destination, opening: &Opening, other: OtherEg
             Route::Intercept(name.clone())
         }
         (Destination::Name(..), Opening::Tls(Some(name))) if is_ours(name) => Route::Refuse("name_mismatch"),
+        (Destination::Address(address), Opening::Tls(None)) if !is_private(address.ip()) => {
+            Route::Refuse("name_absent")
+        }
         _ => elsewhere,
+    }
+}
+
+/// Addresses of networks of one's own, such as a cluster's API server, which is called by its address. At any other,
+/// unnamed TLS may be Google's front end, which then goes by the Host that nobody sees.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let carrier_grade = address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64; // RFC 6598; GKE's pods
+            address.is_private() || address.is_loopback() || address.is_link_local() || carrier_grade
+        }
+        IpAddr::V6(address) => {
+            address.is_unique_local() || address.is_loopback() || address.is_unicast_link_local()
+        }
     }
 }
 
@@ -164,6 +181,9 @@ mod tests {
             ("storage.googleapis.com", tls("bigquery.googleapis.com"), "name_mismatch"),
             ("innocent.example", tls("bigquery.googleapis.com"), "name_mismatch"),
             ("bigquery.googleapis.com", Opening::NotTls, "not_tls"),
+            ("142.250.0.1", Opening::Tls(None), "name_absent"),
+            ("100.128.0.1", Opening::Tls(None), "name_absent"),
+            ("[2a00:1450::1]", Opening::Tls(None), "name_absent"),
         ] {
             assert_eq!(routed(host, 443, &opening), Route::Refuse(category), "{host} {opening:?}");
         }
@@ -176,7 +196,11 @@ mod tests {
         for (host, port, opening) in [
             ("storage.googleapis.com", 443, tls("storage.googleapis.com")),
             ("pypi.org", 443, tls("pypi.org")),
-            ("192.0.2.1", 443, nameless),
+            ("10.96.0.1", 443, nameless.clone()),
+            ("100.127.0.1", 443, nameless.clone()),
+            ("[fd00::1]", 443, nameless.clone()),
+            ("internal.example", 443, nameless),
+            ("192.0.2.1", 443, tls("pypi.org")),
             ("git.example", 443, Opening::NotTls),
             ("git.example", 22, Opening::Unread),
         ] {

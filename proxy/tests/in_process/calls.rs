@@ -147,6 +147,24 @@ async fn http2_stays_http2() {
 }
 
 #[tokio::test]
+async fn http2_becomes_http1_where_bigquery_speaks_nothing_newer() {
+    let stand = Stand::with_http1_upstream().await;
+    stand.upstream.answer(|request| {
+        let host = request.headers().get("host").map(|host| host.to_str().unwrap().to_owned());
+        let said = format!("{:?} {} {}", request.version(), host.unwrap_or_default(), request.uri());
+        async move { Response::builder().header("connection", "keep-alive").body(full(said)).unwrap() }
+    });
+    let mut agent = Agent::http2(&stand, BIGQUERY).await;
+    for _ in 0..3 {
+        let asked = request2("GET", BIGQUERY, "/bigquery/v2/projects?a=b").body(nothing()).unwrap();
+        let (head, answer) = agent.ask(asked).await;
+        assert_eq!(head.version, Version::HTTP_2);
+        assert_eq!(answer, format!("HTTP/1.1 {BIGQUERY} /bigquery/v2/projects?a=b"));
+    }
+    assert_eq!(stand.upstream.connections(), 1);
+}
+
+#[tokio::test]
 async fn gzip_passes_as_it_is_and_is_recorded_as_what_it_says() {
     let stand = Stand::new().await;
     stand.upstream.answer(|request| async {

@@ -157,6 +157,11 @@ async fn a_refusal_is_read_by_those_who_are_still_sending() {
     let (head, _) =
         agent.ask(request("GET", BIGQUERY, "/bigquery/v2/projects").body(nothing()).unwrap()).await;
     assert_eq!(head.status, StatusCode::OK, "the connection goes on");
+
+    stand.recorder.away(true);
+    let path = "/upload/bigquery/v2/projects/p/jobs?uploadType=resumable&upload_id=x";
+    let (head, answer) = agent.ask(request("PUT", BIGQUERY, path).body(text(large)).unwrap()).await;
+    assert_eq!((head.status, error(&answer).0.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "backendError"));
 }
 
 #[tokio::test]

@@ -46,9 +46,20 @@ impl Stand {
 
     /// A stand whose proxy has these flags too.
     pub async fn with(more: &[&str]) -> Self {
+        Self::build(more, &[b"h2", b"http/1.1"]).await
+    }
+
+    /// A stand whose upstream speaks HTTP/1.1 alone.
+    pub async fn with_http1_upstream() -> Self {
+        Self::build(&[], &[b"http/1.1"]).await
+    }
+
+    async fn build(more: &[&str], upstream_alpn: &[&[u8]]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = TestCa::new(dir.path());
-        let upstream = Upstream::start(ca.server(&[BIGQUERY, STORAGE, "www.googleapis.com"])).await;
+        let mut google = ServerConfig::clone(&ca.server(&[BIGQUERY, STORAGE, "www.googleapis.com"]));
+        google.alpn_protocols = upstream_alpn.iter().map(|name| name.to_vec()).collect();
+        let upstream = Upstream::start(Arc::new(google)).await;
         let recorder = Recorder::start(ca.server(&["localhost"])).await;
         let path = |name: &str| dir.path().join(name).display().to_string();
         fs::write(path("log.vkey"), format!("{}\n", recorder.verifier())).unwrap();
