@@ -9,7 +9,7 @@ use std::time::Duration;
 use ledger::digest::Digest;
 use ledger::statement::SessionStart;
 use moka::sync::Cache;
-use prometheus::Registry;
+use prometheus::{IntGauge, Registry};
 use runtime::drain::{self, Drain};
 use runtime::readiness::{Readiness, Wait};
 use runtime::tls::TlsError;
@@ -52,6 +52,9 @@ pub struct Proxy {
 /// Names and alerts that are remembered as logged; the oldest is logged again when it comes back.
 const MAX_DISTRUSTED: u64 = 1024;
 
+/// At the end, connections have this long to be cut off.
+const CUT_OFF: Duration = Duration::from_secs(2);
+
 /// At the end, the recorder has this long to take what is left.
 const LAST_DELIVERY: Duration = Duration::from_secs(10);
 
@@ -88,6 +91,9 @@ pub struct Running {
     delivery: Delivery,
     drain: Drain,
     drain_timeout: Duration,
+    /// Ends the connections that the drain left open.
+    cut: Drain,
+    open_calls: IntGauge,
 }
 
 /// Starts a sidecar: CA and bundle, session, admin server, listener.
@@ -127,7 +133,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness.clone()));
     tokio::spawn(acknowledge(deliver.clone(), acknowledged));
     tokio::spawn(deliver.clone().heartbeats(watch.clone()));
-    tokio::spawn(connect::listen(proxy, listener, watch));
+    let (cut, uncut) = drain::channel();
+    let open_calls = proxy.metrics.open_calls.clone();
+    tokio::spawn(connect::listen(proxy, listener, watch, uncut));
     drop(listening);
     if let Some(path) = config.port_file {
         let ports = json!({"listen": listen, "admin": admin}).to_string();
@@ -135,7 +143,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         written.map_err(|error| StartError::PortFile(path, error))?;
     }
     tracing::info!(%listen, %admin, session = %deliver.session(), "listening");
-    Ok(Running { listen, admin, readiness, deliver, delivery, drain, drain_timeout: config.drain_timeout })
+    let drain_timeout = config.drain_timeout;
+    Ok(Running { listen, admin, readiness, deliver, delivery, drain, drain_timeout, cut, open_calls })
 }
 
 impl Running {
@@ -149,10 +158,26 @@ impl Running {
     /// the recorder did not take all of it.
     pub async fn stop(self, reason: &str) -> bool {
         if !self.drain.run(self.drain_timeout).await {
-            tracing::warn!(limit = ?self.drain_timeout, "calls were still open at the end of the drain");
+            let open = self.open_calls.get();
+            tracing::warn!(open, limit = ?self.drain_timeout, "calls were still open at the end of the drain");
         }
+        cut_off(self.cut, &self.open_calls).await;
         self.deliver.end(reason);
         self.delivery.finish(LAST_DELIVERY).await
+    }
+}
+
+/// Ends every connection, and waits until the calls on them have their outcomes: those that were open are `aborted`.
+async fn cut_off(cut: Drain, open_calls: &IntGauge) {
+    let deadline = tokio::time::Instant::now() + CUT_OFF;
+    let mut all = cut.run(CUT_OFF).await;
+    while all && open_calls.get() > 0 {
+        // Streams of HTTP/2 are tasks of their own, which hear of the end a moment after their connection.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        all = tokio::time::Instant::now() < deadline;
+    }
+    if !all {
+        tracing::warn!(open = open_calls.get(), "calls are left without an outcome");
     }
 }
 

@@ -24,8 +24,8 @@ use crate::limits;
 /// Waits this long after the system could not accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until the drain starts. Connections that are open then go on.
-pub async fn listen(proxy: Arc<Proxy>, listener: TcpListener, mut drain: Watch) {
+/// Accepts until the drain starts. Connections that are open then go on, until `cut` cuts them off.
+pub async fn listen(proxy: Arc<Proxy>, listener: TcpListener, mut drain: Watch, cut: Watch) {
     let room = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -33,12 +33,13 @@ pub async fn listen(proxy: Arc<Proxy>, listener: TcpListener, mut drain: Watch) 
             accepted = accept(&listener, &room) => accepted,
         };
         let Some((stream, place)) = accepted else { return };
-        let (proxy, drain) = (Arc::clone(&proxy), drain.clone());
+        let (proxy, drain, mut cut) = (Arc::clone(&proxy), drain.clone(), cut.clone());
         tokio::spawn(async move {
             let open = proxy.metrics.open_connections.clone();
             open.inc();
-            if let Some((destination, tunnel)) = tunnel(stream).await {
-                super::serve(proxy, Way::Connect, tunnel, destination, drain).await;
+            tokio::select! {
+                () = connection(proxy, stream, drain) => {}
+                () = cut.draining() => {}
             }
             open.dec();
             drop(place);
@@ -59,6 +60,12 @@ async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+async fn connection(proxy: Arc<Proxy>, stream: TcpStream, drain: Watch) {
+    if let Some((destination, tunnel)) = tunnel(stream).await {
+        super::serve(proxy, Way::Connect, tunnel, destination, drain).await;
     }
 }
 

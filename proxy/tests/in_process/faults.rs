@@ -238,3 +238,27 @@ async fn an_upload_that_breaks_off_says_how_much_left() {
     let sent = call.outcome().sent.unwrap();
     assert_eq!((sent.wire_bytes, sent.digest), (8, None));
 }
+
+#[tokio::test]
+async fn what_the_drain_can_t_wait_for_is_aborted_before_the_session_ends() {
+    let stand = Stand::with(&["--drain-timeout=0.5"]).await;
+    endless(&stand);
+    let mut agents = Vec::new();
+    for http2 in [false, true] {
+        let (mut agent, asked) = if http2 {
+            (Agent::http2(&stand, BIGQUERY).await, request2("GET", BIGQUERY, ROWS))
+        } else {
+            (Agent::http1(&stand, BIGQUERY).await, request("GET", BIGQUERY, ROWS))
+        };
+        let mut answer = agent.send(asked.body(nothing()).unwrap()).await.unwrap();
+        assert!(answer.frame().await.unwrap().is_ok());
+        agents.push((agent, answer));
+    }
+    let Stand { proxy, recorder, .. } = stand;
+    assert!(proxy.stop("shutdown").await);
+    let statements = recorder.statements();
+    assert!(statements.last().unwrap().body.end.is_some());
+    let results: Vec<_> =
+        statements.iter().filter_map(|s| s.body.outcome.as_ref().map(|o| o.result)).collect();
+    assert_eq!(results, [CallResult::Aborted, CallResult::Aborted]);
+}

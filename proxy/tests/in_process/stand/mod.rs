@@ -77,10 +77,12 @@ impl Stand {
             "--connection=agents/billing".into(),
             format!("--upstream-ca={}", path("ca.pem")),
             "--deliver-timeout=1".into(),
-            "--drain-timeout=5".into(),
         ];
         for name in [BIGQUERY, STORAGE, "www.googleapis.com"] {
             flags.push(format!("--resolve={name}:443={}", upstream.address));
+        }
+        if !more.iter().any(|flag| flag.starts_with("--drain-timeout")) {
+            flags.push("--drain-timeout=5".into());
         }
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         let config = Flags::parse_from(flags).validate().unwrap();
