@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api::{Api, server};
 use crate::authn::Verifier;
-use crate::authn::verifier::KeysError;
+use crate::authn::source::KeysError;
 use crate::config::Config;
 use crate::index::{IndexError, Indexer, Searcher};
 use crate::metrics::Metrics;
@@ -104,7 +104,7 @@ impl App {
         let metrics = Arc::new(Metrics::new(&registry)?);
         let readiness = Readiness::default();
         let (recovering, listening) = (readiness.wait_for("recovery"), readiness.wait_for("listener"));
-        let verifier = Arc::new(Verifier::new(config.rules.clone(), &config.jwks)?);
+        let verifier = Arc::new(Verifier::new(config.rules.clone(), config.jwks.clone()).await?);
         let tls =
             TlsAcceptor::from(Arc::new(runtime::tls::server_config(&config.tls_cert, &config.tls_key)?));
         let (admin_listener, admin) = listen(config.admin).await?;

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use runtime::telemetry::LogFormat;
 
+use crate::authn::source::Location;
 use crate::authn::verifier::{Account, Rules};
 
 /// The recorder: an append-only log of what AI agents do in BigQuery.
@@ -38,9 +39,15 @@ pub struct Args {
     /// Audience that tokens must have
     #[arg(long, env = "BQWITNESS_AUDIENCE", default_value = "bqwitness-recorder", value_name = "NAME")]
     audience: String,
-    /// The issuer's public keys (JWKS); read again when it changes
-    #[arg(long, env = "BQWITNESS_JWKS", value_name = "FILE")]
-    jwks: Option<PathBuf>,
+    /// The issuer's public keys (JWKS): a file, or an https URL. New keys are noticed by themselves
+    #[arg(long, env = "BQWITNESS_JWKS", value_name = "FILE|URL")]
+    jwks: Option<String>,
+    /// Roots for a JWKS URL (PEM); the system's when absent
+    #[arg(long, env = "BQWITNESS_JWKS_CA", value_name = "FILE")]
+    jwks_ca: Option<PathBuf>,
+    /// Token to ask a JWKS URL with
+    #[arg(long, env = "BQWITNESS_JWKS_TOKEN", value_name = "FILE")]
+    jwks_token: Option<PathBuf>,
     /// Name of the cluster, as entries have it
     #[arg(long, env = "BQWITNESS_CLUSTER", value_name = "NAME")]
     cluster: Option<String>,
@@ -59,6 +66,9 @@ pub struct Args {
     /// Log lines for people (text) or collectors (json)
     #[arg(long, env = "BQWITNESS_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     log_format: String,
+    /// File of settings, in the form of --print-config. Flags and variables win over it
+    #[arg(long, env = "BQWITNESS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print the settings in effect, without secrets, and end
     #[arg(long)]
     print_config: bool,
@@ -82,7 +92,7 @@ pub struct Config {
     /// What tokens must have, and what they grant.
     pub rules: Rules,
     /// The issuer's public keys.
-    pub jwks: PathBuf,
+    pub jwks: Location,
     /// File that gets the addresses.
     pub port_file: Option<PathBuf>,
     /// Log filter.
@@ -114,6 +124,13 @@ impl Mistakes {
 }
 
 impl Args {
+    /// Is there a setting of this name?
+    #[must_use]
+    pub fn knows(name: &str) -> bool {
+        let settings = Self::command();
+        settings.get_arguments().any(|argument| argument.get_long() == Some(name) && name != "print-config")
+    }
+
     /// Checks everything.
     ///
     /// # Errors
@@ -129,12 +146,15 @@ impl Args {
             issuer,
             audience,
             jwks,
+            jwks_ca,
+            jwks_token,
             cluster,
             operator,
             reader,
             port_file,
             log_level,
             log_format,
+            config: _, // its settings are among the arguments by now
             print_config,
         } = self;
         let mut mistakes = Mistakes::default();
@@ -148,6 +168,7 @@ impl Args {
         let issuer = mistakes.need("issuer", issuer.filter(|issuer| !issuer.is_empty()));
         let audience = mistakes.need("audience", Some(audience).filter(|audience| !audience.is_empty()));
         let jwks = mistakes.need("jwks", jwks);
+        let jwks = jwks.and_then(|jwks| mistakes.take("jwks", location(jwks, jwks_ca, jwks_token)));
         let cluster = mistakes.need("cluster", cluster.filter(|cluster| !cluster.is_empty()));
         let operators = mistakes.take("operator", accounts(&operator));
         let readers = mistakes.take("reader", accounts(&reader));
@@ -185,7 +206,12 @@ impl Config {
     pub fn describe(&self) -> String {
         let mut text = String::new();
         let Rules { issuer, audience, cluster, operators, readers } = &self.rules;
-        let lines: [(&str, String); 14] = [
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let (jwks, jwks_ca, jwks_token) = match &self.jwks {
+            Location::File(path) => (path.display().to_string(), None, None),
+            Location::Url { url, ca, token } => (url.to_string(), file(ca), file(token)),
+        };
+        let lines = [
             ("data", self.data.display().to_string()),
             ("listen", self.listen.to_string()),
             ("admin", self.admin.to_string()),
@@ -194,14 +220,17 @@ impl Config {
             ("tls-key", self.tls_key.display().to_string()),
             ("issuer", issuer.clone()),
             ("audience", audience.clone()),
-            ("jwks", self.jwks.display().to_string()),
+            ("jwks", jwks),
+            ("jwks-ca", jwks_ca.unwrap_or_default()),
+            ("jwks-token", jwks_token.unwrap_or_default()),
             ("cluster", cluster.clone()),
             ("operator", join(operators)),
             ("reader", join(readers)),
+            ("port-file", file(&self.port_file).unwrap_or_default()),
             ("log-level", self.log_level.clone()),
             ("log-format", format!("{:?}", self.log_format).to_lowercase()),
         ];
-        for (name, value) in lines {
+        for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
             writeln!(text, "{name} = {value:?}").expect("a String takes everything");
         }
         text
@@ -215,6 +244,17 @@ fn join(accounts: &BTreeSet<Account>) -> String {
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address with a port, like 0.0.0.0:8443"))
+}
+
+fn location(jwks: String, ca: Option<PathBuf>, token: Option<PathBuf>) -> Result<Location, String> {
+    if !jwks.contains("://") {
+        return Ok(Location::File(jwks.into()));
+    }
+    let url: http::Uri = jwks.parse().map_err(|_| format!("{jwks:?} is neither a file nor a URL"))?;
+    if url.scheme_str() != Some("https") {
+        return Err("keys are fetched over https only: who changes them speaks for everybody".into());
+    }
+    Ok(Location::Url { url, ca, token })
 }
 
 fn check_origin(origin: String) -> Result<String, String> {

@@ -7,6 +7,7 @@ pub mod api;
 pub mod app;
 pub mod authn;
 pub mod config;
+pub mod config_file;
 pub mod error;
 pub mod history;
 pub mod index;

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use bqwitness_recorder::app::{App, AppError};
 use bqwitness_recorder::config::{Args, Config};
+use bqwitness_recorder::config_file;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let config = match Args::parse().check() {
+    let config = match settings() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
@@ -28,6 +29,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn settings() -> Result<Config, Box<dyn std::error::Error>> {
+    let arguments =
+        config_file::expand(std::env::args_os().collect(), |name| std::env::var_os(name), Args::knows)?;
+    Ok(Args::parse_from(arguments).check()?)
 }
 
 fn run(config: Config) -> Result<(), AppError> {

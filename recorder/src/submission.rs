@@ -8,7 +8,7 @@ use ledger::batch::{BadBatch, Batch};
 use ledger::blob::{BadBlob, Blob, BlobRef};
 use ledger::digest::Digest;
 use ledger::entry::{Role, Workload};
-use ledger::statement::{BadStatement, Head, Statement, kind};
+use ledger::statement::{BadStatement, Statement, kind};
 use uuid::Uuid;
 
 use crate::error::{Reason, Refusal};
@@ -106,21 +106,21 @@ impl Submission {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         strict::check(&bytes).map_err(|error| Refusal::new(Reason::MalformedStatement, error.to_string()))?;
-        let head = Head::parse(&bytes).map_err(|error| bad_statement(&error))?;
-        let statement = Statement::parse(&bytes).map_err(|error| bad_statement(&error))?;
+        let statement =
+            Statement::parse(&bytes).and_then(check_chain).map_err(|error| bad_statement(&error))?;
         check_kind(self.speaker.role, &statement)?;
         if number == 0 {
-            check_session(head.session, now)?;
-            self.session = head.session;
+            check_session(statement.session, now)?;
+            self.session = statement.session;
         }
-        if head.session != self.session {
+        if statement.session != self.session {
             let message = "a batch holds statements of one session: send the others in a batch of their own";
             return Err(Refusal::new(Reason::MixedSessions, message));
         }
-        if head.seq > MAX_SEQ {
+        if statement.seq > MAX_SEQ {
             return Err(Refusal::new(Reason::MalformedStatement, format!("seq is at most {MAX_SEQ}")));
         }
-        for reference in head.blobs.values() {
+        for reference in statement.blobs.values() {
             self.check_blob(number, reference)?;
             named.insert(reference.digest);
         }
@@ -128,8 +128,8 @@ impl Submission {
         self.statements.push(Submitted {
             bytes,
             digest,
-            seq: head.seq,
-            prev: head.prev,
+            seq: statement.seq,
+            prev: statement.prev,
             meaning: meaning(&statement),
         });
         Ok(())
@@ -152,6 +152,15 @@ pub(crate) fn wrong_size(reference: &BlobRef, found: u64) -> Refusal {
     let message =
         format!("blob {} has {found} bytes; the statement says {}", reference.digest, reference.size);
     Refusal::new(Reason::BlobSize, message)
+}
+
+/// The same rule as [`ledger::statement::Head::parse`] has: `seq` 0 has no `prev`, every other has one.
+fn check_chain(statement: Statement) -> Result<Statement, BadStatement> {
+    match (statement.seq, statement.prev) {
+        (0, Some(_)) => Err(BadStatement::Chain(0, "not ")),
+        (seq @ 1.., None) => Err(BadStatement::Chain(seq, "")),
+        _ => Ok(statement),
+    }
 }
 
 /// The kind's own part must be there, alone, and the role must be allowed to say it.

@@ -62,8 +62,7 @@ async fn a_flipped_byte_in_any_file_is_named() {
                 newest.filter_map(|e| e.unwrap().file_name().to_str().unwrap().parse::<u32>().ok()).max();
             newest.map(|width| format!("{dir}{width}"))
         };
-        let needed =
-            !name.contains(".p/") || current.iter().filter_map(|dir| newest(&dir)).any(|path| path == name);
+        let needed = !name.contains(".p/") || current.iter().filter_map(newest).any(|path| path == name);
         if name == "lock" || name == "log.vkey" || name.starts_with("index.sqlite") || !needed {
             continue;
         }

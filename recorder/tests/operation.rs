@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bqwitness_recorder::app::App;
+use bqwitness_recorder::authn::source::Location;
 use common::{Issuer, Site, Speaker, refusal};
 use ledger::batch::MEDIA_TYPE;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -144,5 +146,66 @@ async fn clients_that_misbehave_are_cut_off() {
     drop(stream);
     let answer = recorder.client.post(&token, batch).await;
     assert_eq!(answer.status(), 200);
+    recorder.stop().await;
+}
+
+/// Serves a JWKS to whoever brings the token, as the Kubernetes API server does.
+async fn serve_keys(site: &Site, keys: Arc<std::sync::Mutex<String>>) -> SocketAddr {
+    let tls = runtime::tls::server_config(&site.path("tls.crt"), &site.path("tls.key")).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = axum::Router::new().route(
+        "/openid/v1/jwks",
+        axum::routing::get(move |headers: http::HeaderMap| async move {
+            let known = headers.get("authorization").is_some_and(|value| value == "Bearer asker");
+            if known { Ok(keys.lock().unwrap().clone()) } else { Err(http::StatusCode::FORBIDDEN) }
+        }),
+    );
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, router) = (acceptor.clone(), router.clone());
+            tokio::spawn(async move {
+                let stream = hyper_util::rt::TokioIo::new(acceptor.accept(stream).await.unwrap());
+                let service = hyper_util::service::TowerToHyperService::new(router);
+                let builder =
+                    hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let _ended = builder.serve_connection(stream, service).await.is_ok();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuer_is_asked_for_its_keys() {
+    let mut site = Site::new();
+    std::fs::write(site.path("asker"), "asker\n").unwrap();
+    let keys = Arc::new(std::sync::Mutex::new(site.issuer.jwks()));
+    let issuer = serve_keys(&site, keys.clone()).await;
+    let mut config = site.config();
+    let location = |token| Location::Url {
+        url: format!("https://localhost:{}/openid/v1/jwks", issuer.port()).parse().unwrap(),
+        ca: Some(site.path("tls.crt")),
+        token,
+    };
+    config.jwks = location(None);
+    let error = App::start(config.clone()).await.err().expect("the issuer wants a token").to_string();
+    assert!(error.contains("status 403") && error.contains("--jwks-token"), "{error}");
+    config.jwks = location(Some(site.path("asker")));
+    let recorder = site.run(config).await;
+    let client = &recorder.client;
+    client.record(&site.issuer.token("agents", "billing"), &Speaker::new(String::new()).start(10)).await;
+
+    // A token with a key that is not known makes it ask again.
+    site.issuer = Issuer::with_key_id("k2");
+    *keys.lock().unwrap() = site.issuer.jwks();
+    let new = site.issuer.token("agents", "billing");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while client.post(&new, Speaker::new(String::new()).start(10).encode()).await.status() != 200 {
+        assert!(Instant::now() < deadline, "the new key is never taken");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     recorder.stop().await;
 }

@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod keys;
+pub mod source;
 pub mod verifier;
 
 pub use verifier::{Identity, Verifier};

@@ -1,26 +1,24 @@
 //! Verifies tokens and says who their bearers are.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use ledger::digest::Digest;
 use ledger::entry::{Envelope, MAX_ENVELOPE, Role, Subject, Workload};
+use tokio::sync::Notify;
 
 use super::claims::{Claims, Named};
-use super::keys::{BadKeys, Keys};
+use super::keys::Keys;
+use super::source::{KeysError, Location, Source};
 use crate::error::{Reason, Refusal};
 use crate::submission::Speaker;
 
 /// How far the issuer's clock and ours may differ, in seconds.
 pub const CLOCK_SKEW: u64 = 10;
-
-/// How often the JWKS file is looked at for new keys.
-pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Greatest length of a token, in bytes. Those of Kubernetes have one to two thousand.
 pub const MAX_TOKEN: usize = 16 * 1024;
@@ -86,55 +84,68 @@ impl Identity {
 /// Verifies tokens against the keys in force.
 pub struct Verifier {
     rules: Rules,
-    path: PathBuf,
-    keys: RwLock<Arc<Keys>>,
-    /// Verified tokens by their SHA-256.
+    source: Source,
+    in_force: RwLock<Arc<InForce>>,
+    /// A token came with a key that is not known.
+    unknown_key: Notify,
+}
+
+/// The keys, and the tokens that they verified: both go when the keys change.
+struct InForce {
+    bytes: Bytes,
+    keys: Keys,
+    /// By the token's SHA-256.
     verified: Mutex<HashMap<Digest, Arc<Identity>>>,
 }
 
-/// The keys can't be had at start.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The file can't be read.
-    #[error("{0}: {1}")]
-    Read(PathBuf, std::io::Error),
-    /// The file is not a JWKS.
-    #[error("{0}: {1}")]
-    Bad(PathBuf, BadKeys),
+impl InForce {
+    fn new((bytes, keys): (Bytes, Keys)) -> Arc<Self> {
+        Arc::new(Self { bytes, keys, verified: Mutex::default() })
+    }
+
+    fn verified(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Identity>>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner) // a map is whole between any two calls
+    }
 }
 
 impl Verifier {
-    /// A verifier with the keys of the JWKS file at `path`.
+    /// A verifier with the keys that are at this location now.
     ///
     /// # Errors
     /// [`KeysError`]
-    pub fn new(rules: Rules, path: &Path) -> Result<Self, KeysError> {
-        let (_, keys) = read_keys(path)?;
-        let keys = RwLock::new(Arc::new(keys));
-        Ok(Self { rules, path: path.into(), keys, verified: Mutex::default() })
+    pub async fn new(rules: Rules, keys: Location) -> Result<Self, KeysError> {
+        let source = Source::new(keys)?;
+        let in_force = RwLock::new(InForce::new(source.read().await?));
+        Ok(Self { rules, source, in_force, unknown_key: Notify::new() })
     }
 
-    /// Looks for new keys in the file, for ever. A file that can't be read leaves the last keys in force.
+    /// Looks for new keys, for ever. When they can't be had, the last ones stay in force.
     pub async fn reload(self: Arc<Self>) {
-        let (mut last, mut failing) = (Vec::new(), false);
+        let (shortest, usual) = self.source.pauses();
+        let mut failing = false;
         loop {
-            tokio::time::sleep(RELOAD_INTERVAL).await;
-            match read_keys(&self.path) {
-                Ok((bytes, keys)) => {
-                    if bytes != last {
-                        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-                        self.verified.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                        last = bytes;
+            tokio::time::sleep(shortest).await;
+            // A time-out is the usual case: nobody asked.
+            let _asked = tokio::time::timeout(usual - shortest, self.unknown_key.notified()).await.is_ok();
+            match self.source.read().await {
+                Ok(read) => {
+                    if read.0 != self.in_force().bytes {
+                        tracing::info!("the token issuer's keys have changed");
+                        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = InForce::new(read);
                     }
                     failing = false;
                 }
                 Err(error) if !failing => {
-                    tracing::warn!(%error, "the token issuer's keys can't be read; the last ones stay in force");
+                    tracing::warn!(%error, "the token issuer's keys can't be had; the last ones stay in force");
                     failing = true;
                 }
                 Err(_) => {}
             }
         }
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Who bears this token.
@@ -145,28 +156,30 @@ impl Verifier {
         if token.len() > MAX_TOKEN {
             return Err(bad_token("the token is too long"));
         }
-        let digest = Digest::of(token.as_bytes());
-        let known = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        let (in_force, digest) = (self.in_force(), Digest::of(token.as_bytes()));
+        let known = in_force.verified().get(&digest).cloned();
         if let Some(identity) = known.filter(|identity| is_current(identity.expires)) {
             return Ok(identity);
         }
-        let identity = Arc::new(self.identify(self.check(token)?)?);
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = Arc::new(self.identify(self.check(&in_force.keys, token)?)?);
+        let mut verified = in_force.verified();
         if verified.len() >= CACHE {
             verified.clear();
         }
         verified.insert(digest, identity.clone());
+        drop(verified);
         Ok(identity)
     }
 
     /// Signature, issuer, audience and time.
-    fn check(&self, token: &str) -> Result<Claims, Refusal> {
+    fn check(&self, keys: &Keys, token: &str) -> Result<Claims, Refusal> {
         let header = decode_header(token)
             .map_err(|_| bad_token("the token can't be read, or its algorithm is not allowed"))?;
         let id = header.kid.ok_or_else(|| bad_token("the token names no key (kid)"))?;
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (algorithm, key) =
-            keys.get(&id).ok_or_else(|| bad_token("the token's key is not one of the issuer's"))?;
+        let (algorithm, key) = keys.get(&id).ok_or_else(|| {
+            self.unknown_key.notify_one();
+            bad_token("the token's key is not one of the issuer's")
+        })?;
         let mut validation = Validation::new(*algorithm);
         validation.leeway = CLOCK_SKEW;
         validation.validate_nbf = true;
@@ -202,12 +215,6 @@ impl Verifier {
         let reader = self.rules.readers.contains(&account);
         Ok(Identity { account, speaker, reader, expires: exp })
     }
-}
-
-fn read_keys(path: &Path) -> Result<(Vec<u8>, Keys), KeysError> {
-    let bytes = std::fs::read(path).map_err(|error| KeysError::Read(path.into(), error))?;
-    let keys = Keys::parse(&bytes).map_err(|error| KeysError::Bad(path.into(), error))?;
-    Ok((bytes, keys))
 }
 
 /// An envelope must have room for the names.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bqwitness_recorder::app::{App, AppError};
+use bqwitness_recorder::authn::source::Location;
 use bqwitness_recorder::authn::verifier::Rules;
 use bqwitness_recorder::config::Config;
 use bqwitness_recorder::store::files::Files;
@@ -43,17 +44,22 @@ pub const AUDIENCE: &str = "bqwitness-recorder";
 /// Signs tokens as a cluster does.
 pub struct Issuer {
     key: rcgen::KeyPair,
+    key_id: String,
 }
 
 impl Issuer {
     pub fn new() -> Self {
-        Self { key: rcgen::KeyPair::generate().unwrap() }
+        Self::with_key_id("k1")
+    }
+
+    pub fn with_key_id(id: &str) -> Self {
+        Self { key: rcgen::KeyPair::generate().unwrap(), key_id: id.into() }
     }
 
     pub fn jwks(&self) -> String {
         let point = self.key.public_key_raw();
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "k1",
+        json!({"keys": [{"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.key_id,
             "x": part(&point[1..33]), "y": part(&point[33..65])}]})
         .to_string()
     }
@@ -75,7 +81,7 @@ impl Issuer {
 
     pub fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some("k1".into());
+        header.kid = Some(self.key_id.clone());
         self.sign_with(&header, claims)
     }
 
@@ -130,7 +136,7 @@ impl Site {
                 operators: [("system".to_owned(), "operator".to_owned())].into(),
                 readers: [("audit".to_owned(), "ann".to_owned())].into(),
             },
-            jwks: self.path("jwks.json"),
+            jwks: Location::File(self.path("jwks.json")),
             port_file: None,
             log_level: "info".into(),
             log_format: LogFormat::Text,
@@ -144,7 +150,15 @@ impl Site {
     }
 
     pub async fn try_start(&self) -> Result<Running, AppError> {
-        let app = App::start(self.config()).await?;
+        self.try_run(self.config()).await
+    }
+
+    pub async fn run(&self, config: Config) -> Running {
+        self.try_run(config).await.unwrap()
+    }
+
+    async fn try_run(&self, config: Config) -> Result<Running, AppError> {
+        let app = App::start(config).await?;
         let client = self.client(app.listen);
         let admin = app.admin;
         let (stop, stopped) = oneshot::channel::<()>();
