@@ -30,6 +30,9 @@ use crate::store::recover::{self, Opened};
 /// How long a drain waits for requests that are under way.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long the last writes may take.
+pub const STOP_LIMIT: Duration = Duration::from_secs(30);
+
 /// The recorder can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -90,6 +93,7 @@ pub struct App {
     queue: Queue,
     sequencer: Worker,
     publisher: Worker,
+    indexer: Worker,
     tasks: Vec<JoinHandle<()>>,
     _lock: Lock,
 }
@@ -122,7 +126,10 @@ impl App {
         let publisher = Worker::spawn("publisher", move || publisher.run(&tail))?;
         let sequencer = Worker::spawn("sequencer", move || sequencer.run(start))?;
         let runtime = Handle::current();
-        std::thread::Builder::new().name("indexer".into()).spawn(move || indexer.run(&runtime))?;
+        let indexer = Worker::spawn("indexer", move || {
+            indexer.run(&runtime);
+            Ok(())
+        })?;
         drop(recovering);
 
         let api = Arc::new(Api::new(verifier, queue.clone(), key, reader, searcher, metrics.clone()));
@@ -135,7 +142,7 @@ impl App {
         }
         drop(listening);
         tracing::info!(%listen, %admin, origin = config.origin, "the recorder is ready");
-        Ok(Self { listen, admin, drain, queue, sequencer, publisher, tasks, _lock: lock })
+        Ok(Self { listen, admin, drain, queue, sequencer, publisher, indexer, tasks, _lock: lock })
     }
 
     /// Runs until `shutdown` is heard, then stops in order; or until a write fails.
@@ -143,37 +150,36 @@ impl App {
     /// # Errors
     /// What ended it. Nothing acknowledged is lost.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
-        let failed = tokio::select! {
-            () = shutdown => None,
-            outcome = &mut self.sequencer.outcome => Some(self.sequencer.report(outcome)),
-            outcome = &mut self.publisher.outcome => Some(self.publisher.report(outcome)),
+        let drain = tokio::select! {
+            () = shutdown => true,
+            () = self.sequencer.ended() => false,
+            () = self.publisher.ended() => false,
         };
-        let outcome = match failed {
-            // The sequencer stops when the publisher does: the publisher knows why.
-            Some(Err(AppError::Store(StoreError::Stopping))) => {
-                let outcome = (&mut self.publisher.outcome).await;
-                self.publisher.report(outcome)
-            }
-            Some(outcome) => outcome,
-            None => return self.stop().await,
-        };
-        self.tasks.iter().for_each(JoinHandle::abort);
-        outcome
+        self.finish(drain).await
     }
 
-    /// Takes no more connections, finishes requests, says goodbye in the log and publishes it.
-    async fn stop(self) -> Result<(), AppError> {
-        let Self { drain, queue, mut sequencer, mut publisher, tasks, .. } = self;
-        if !drain.run(DRAIN_LIMIT).await {
+    /// Takes no more connections, lets requests finish if that makes sense, says goodbye in the log and publishes it.
+    async fn finish(self, drain: bool) -> Result<(), AppError> {
+        let Self { drain: running, queue, mut sequencer, mut publisher, mut indexer, tasks, .. } = self;
+        let limit = if drain { DRAIN_LIMIT } else { Duration::ZERO };
+        if !running.run(limit).await && drain {
             tracing::warn!("some requests did not finish in time");
         }
-        queue.stop();
-        let outcome = (&mut sequencer.outcome).await;
-        let sequenced = sequencer.report(outcome);
-        let outcome = (&mut publisher.outcome).await;
-        publisher.report(outcome)?;
+        let stopping = tokio::task::spawn_blocking(move || queue.stop());
+        let ended = async {
+            sequencer.ended().await;
+            publisher.ended().await;
+            indexer.ended().await;
+        };
+        if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
+            tracing::error!("the disk is too slow to stop in order; the next start recovers");
+        }
         tasks.iter().for_each(JoinHandle::abort);
-        sequenced
+        stopping.abort();
+        // When one thread fails the other stops: the one that failed knows why.
+        let errors = [publisher.error(), sequencer.error()].into_iter().flatten();
+        let mut errors = errors.filter(|error| !matches!(error, AppError::Store(StoreError::Stopping)));
+        errors.next().map_or(Ok(()), Err)
     }
 }
 
@@ -181,6 +187,7 @@ impl App {
 struct Worker {
     name: &'static str,
     outcome: oneshot::Receiver<Result<(), StoreError>>,
+    ended: Option<Result<(), AppError>>,
 }
 
 impl Worker {
@@ -193,14 +200,21 @@ impl Worker {
             // An error means that the process does not wait for this thread any more.
             let _unheard = sender.send(work()).is_err();
         })?;
-        Ok(Self { name, outcome })
+        Ok(Self { name, outcome, ended: None })
     }
 
-    fn report(
-        &self,
-        outcome: Result<Result<(), StoreError>, oneshot::error::RecvError>,
-    ) -> Result<(), AppError> {
-        outcome.map_or(Err(AppError::Panicked(self.name)), |outcome| outcome.map_err(AppError::from))
+    /// Waits until the thread has ended.
+    async fn ended(&mut self) {
+        if self.ended.is_none() {
+            let outcome = (&mut self.outcome).await;
+            let panicked = Err(AppError::Panicked(self.name));
+            self.ended = Some(outcome.map_or(panicked, |outcome| outcome.map_err(AppError::from)));
+        }
+    }
+
+    /// Why it ended before its time; `None` while it runs.
+    fn error(self) -> Option<AppError> {
+        self.ended.and_then(Result::err)
     }
 }
 

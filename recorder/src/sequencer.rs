@@ -309,7 +309,8 @@ impl Sequencer {
 
     fn stage_blobs(&self, group: &mut Group, blobs: HashMap<Digest, Arc<Blob>>) -> Result<(), StoreError> {
         for (digest, blob) in blobs {
-            if group.staged.contains_key(&digest) || self.reader.blob_size(&digest)?.is_some() {
+            let stored = self.reader.blob_size(&digest)? == Some(blob.reference().size);
+            if stored || group.staged.contains_key(&digest) {
                 continue;
             }
             group.bytes += blob.as_bytes().len();

@@ -193,3 +193,52 @@ async fn an_index_that_is_gone_or_damaged_is_built_again() {
         recorder.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_go_back_and_a_tail_goes_forth() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    client.record(&token, &speaker.start(60)).await;
+    let mut indexes = Vec::new();
+    for number in 0..5 {
+        let table = if number % 2 == 0 { "even.t" } else { "odd.t" };
+        let intent = speaker.intent(&format!("SELECT {number} /* shared */"), "SELECT", table, Access::Read);
+        indexes.push(client.record(&token, &intent).await.0[0].index);
+    }
+    let size = indexes[4] + 1;
+    client.search(&format!("wait={size}")).await;
+    let found =
+        |answer: &ledger::search::Answer| answer.calls.iter().map(|call| call.index).collect::<Vec<_>>();
+    // The same pages, whatever leads the search.
+    for lead in ["", "&words=shared", "&agent=agents/", "&method=jobs.query"] {
+        let (mut pages, mut query) = (Vec::new(), format!("limit=2{lead}"));
+        loop {
+            let answer = client.search(&query).await;
+            pages.push(found(&answer));
+            let Some(next) = answer.next else { break };
+            query = format!("limit=2&before={next}{lead}");
+        }
+        let newest_first = [vec![indexes[4], indexes[3]], vec![indexes[2], indexes[1]], vec![indexes[0]]];
+        assert_eq!(pages, newest_first, "{lead}");
+    }
+    assert_eq!(found(&client.search("table=even").await), [indexes[4], indexes[2], indexes[0]]);
+    assert_eq!(found(&client.search("table=odd.t&words=1").await), [indexes[1]]);
+    let forth = client.search(&format!("from={}&limit=2", indexes[1])).await;
+    assert_eq!((found(&forth), forth.next), (vec![indexes[1], indexes[2]], Some(indexes[2] + 1)));
+    let rest = client.search(&format!("from={}", forth.next.unwrap())).await;
+    assert_eq!((found(&rest), rest.next), (vec![indexes[3], indexes[4]], None));
+    // Times of receipt are bounds too.
+    let third = client.search(&format!("from={}&limit=1", indexes[2])).await.calls[0].received;
+    assert_eq!(found(&client.search(&format!("since={third}")).await), [indexes[4], indexes[3], indexes[2]]);
+    assert_eq!(found(&client.search(&format!("until={third}")).await), [indexes[1], indexes[0]]);
+    for bad in
+        ["before=1&from=1", "agent=billing", "words=%3D%3D", "result=maybe", "since=yesterday", "limit=x"]
+    {
+        let answer = client.get(&format!("/v1/search?{bad}")).await;
+        assert_eq!(common::refusal(&answer), (400, "bad_query".into()), "{bad}");
+    }
+    recorder.stop().await;
+}
