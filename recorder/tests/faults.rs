@@ -7,9 +7,10 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bqwitness_recorder::metrics::Metrics;
-use bqwitness_recorder::sequencer::{Queue, Sequencer};
+use bqwitness_recorder::sequencer::{QUEUE, Queue, Sequencer};
 use bqwitness_recorder::store::error::StoreError;
 use bqwitness_recorder::store::publish::Publisher;
 use bqwitness_recorder::store::recover::{self, Opened};
@@ -46,7 +47,7 @@ fn start(files: &MemoryFiles) -> Result<Recorder, StoreError> {
     Ok(Recorder { queue, tail, publisher, sequencer })
 }
 
-fn record(recorder: &Recorder, batch: &Batch, acknowledged: &mut Acknowledged) -> bool {
+fn submission(batch: &Batch) -> Submission {
     let workload = Workload {
         cluster: "test".into(),
         namespace: "agents".into(),
@@ -56,10 +57,13 @@ fn record(recorder: &Recorder, batch: &Batch, acknowledged: &mut Acknowledged) -
         node: None,
     };
     let who = Who { workload, role: Role::Sidecar };
-    let submission = Submission::read(who, &batch.encode(), Timestamp::now()).unwrap();
+    Submission::read(who, &batch.encode(), Timestamp::now()).unwrap()
+}
+
+fn record(recorder: &Recorder, batch: &Batch, acknowledged: &mut Acknowledged) -> bool {
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    match runtime.block_on(recorder.queue.record(submission, room)) {
+    match runtime.block_on(recorder.queue.record(submission(batch), room)) {
         Ok(placed) => {
             acknowledged.extend(placed.entries.into_iter().zip(batch.statements.clone()));
             true
@@ -190,4 +194,39 @@ fn a_power_cut_after_every_acknowledgement() {
         recorder.queue.stop();
         recorder.sequencer.join().unwrap().unwrap();
     }
+}
+
+/// Those who wait for a slow disk share its syncs, and when too many wait, the next are told so.
+#[test]
+fn a_slow_disk_is_shared_and_then_busy() {
+    const SYNC: Duration = Duration::from_millis(100);
+    let files = MemoryFiles::default();
+    let recorder = start(&files).unwrap();
+    files.slow_down(SYNC);
+    let sends = QUEUE + 300;
+    let (room, begun) = (Arc::new(Semaphore::new(sends)), Instant::now());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let results = runtime.block_on(async {
+        let batches = (0..sends).map(|_| {
+            let submission = submission(&Speaker::new(String::new()).start(60));
+            let (queue, room) = (recorder.queue.clone(), room.clone().try_acquire_owned().unwrap());
+            async move { queue.record(submission, room).await.map_err(|refusal| refusal.category()) }
+        });
+        // All are polled once before any is answered.
+        let tasks = tokio::task::LocalSet::new();
+        let handles: Vec<_> = batches.map(|batch| tasks.spawn_local(batch)).collect();
+        tasks.await;
+        let mut results = Vec::new();
+        for handle in handles {
+            results.push(handle.await.unwrap().map(drop));
+        }
+        results
+    });
+    let busy = results.iter().filter(|result| **result == Err("busy")).count();
+    let recorded = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(busy + recorded, sends);
+    assert!(recorded >= QUEUE && busy > 0, "{recorded} recorded, {busy} busy");
+    assert!(begun.elapsed() < SYNC * 20, "{:?}: they did not share syncs", begun.elapsed());
+    recorder.queue.stop();
+    recorder.sequencer.join().unwrap().unwrap();
 }

@@ -18,7 +18,8 @@ pub enum StoreError {
     /// A file's bytes are not those that the recorder wrote.
     #[error(
         "{path}, byte {offset}: {what}. The file was changed or the disk is damaged; the recorder does not start on it. \
-         Restore the data directory from a copy, or keep it as evidence and start a new log elsewhere"
+         Put back this file as it was, from a copy; an older copy of the whole directory would fork the log, and those who \
+         follow it would notice. Or keep the directory as evidence, and start a new log with another --origin"
     )]
     Corrupt {
         /// Relative to the data directory.

@@ -45,6 +45,8 @@ struct Disk {
     operations: usize,
     fail_at: Option<(usize, i32, Left)>,
     failed: Option<String>,
+    /// How long each sync of an appended file takes.
+    slow: std::time::Duration,
 }
 
 /// The disk.
@@ -102,6 +104,11 @@ impl MemoryFiles {
     /// The changing operation with this number (from 1) fails with this error number.
     pub fn fail_at(&self, operation: usize, code: i32, left: Left) {
         self.0.lock().unwrap().fail_at = Some((operation, code, left));
+    }
+
+    /// From now on each sync of an appended file takes this long.
+    pub fn slow_down(&self, slow: std::time::Duration) {
+        self.0.lock().unwrap().slow = slow;
     }
 
     /// Changing operations so far.
@@ -273,7 +280,8 @@ impl Append for MemoryAppend {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        let inode = self.inode;
+        let (inode, slow) = (self.inode, self.files.0.lock().unwrap().slow);
+        std::thread::sleep(slow);
         self.files.change(format!("sync {}", self.path), |disk| {
             disk.inodes[inode].durable = disk.inodes[inode].content.clone();
             Ok(())
