@@ -138,6 +138,14 @@ async fn lag(site: &Site, recorder: &Recorder) -> (Duration, Duration) {
     (published, begun.elapsed())
 }
 
+/// Processor time that a process has used.
+fn processor(child: &Child) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10) // a hundred a second on every Linux of ours
+}
+
 fn memory(child: &Child, line: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let found = status.lines().find_map(|l| l.strip_prefix(line)).unwrap_or("?");
@@ -156,12 +164,15 @@ async fn main() {
     let mut recorder = start(&site);
     println!("idle: resident {}", memory(&recorder.child, "VmRSS:"));
     for (per_batch, raw) in [(1, raw_one), (64, raw_many * 64.0)] {
+        let before = (processor(&recorder.child), recorder.client.log_size().await);
         let (rate, latencies) = write(&site, &recorder, per_batch).await;
         let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
         let (published, indexed) = lag(&site, &recorder).await;
+        let entries = u32::try_from(recorder.client.log_size().await - before.1).unwrap();
+        let each = (processor(&recorder.child) - before.0) / entries;
         println!(
             "{WRITERS} writers, {per_batch} a batch: {rate:.0} entries/s acknowledged ({:.2} of raw); p50 {:?}, p99 {:?}; \
-             then a checkpoint after {published:?}, the index after {indexed:?}; resident {}, at most {}",
+             {each:?} of processor time an entry, the index included; then a checkpoint after {published:?}, the index after {indexed:?}; resident {}, at most {}",
             rate / raw,
             at(50),
             at(99),
@@ -174,7 +185,7 @@ async fn main() {
     let begun = Instant::now();
     std::fs::remove_file(site.path("ports.json")).unwrap();
     let mut recorder = start(&site);
-    let size = recorder.client.log_of(1).await.len();
+    let size = recorder.client.log_size().await;
     println!("start on a log of {size} entries after kill -9: {:?}", begun.elapsed());
     recorder.child.kill().unwrap();
     recorder.child.wait().unwrap();

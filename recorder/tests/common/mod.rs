@@ -268,6 +268,12 @@ impl Client {
         panic!("no checkpoint of {size} within 4 s");
     }
 
+    /// Entries that the newest checkpoint covers.
+    pub async fn log_size(&self) -> u64 {
+        let note = self.get_as("/log/checkpoint", None).await;
+        ledger::checkpoint::Checkpoint::verify(note.body(), &self.vkey).unwrap().size
+    }
+
     async fn entries(&self, size: u64) -> Vec<Vec<u8>> {
         use ledger::tile::{Level, Tile, parse_bundle};
         let mut entries = Vec::new();
