@@ -13,8 +13,10 @@
 //! | [`process`] | our programs and the emulator as child processes |
 //! | [`foreign`] | a checker of logs and proofs that we did not write |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
+//! | [`bench`] | figures: how fast, how soon, in how much memory |
 
 pub mod agent;
+pub mod bench;
 pub mod ca;
 pub mod emulator;
 pub mod foreign;

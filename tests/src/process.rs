@@ -46,6 +46,12 @@ impl Process {
         Ok(Self { name: name.into(), child, log })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed.
     #[must_use]
     pub fn log(&self) -> String {

@@ -45,6 +45,29 @@ pub struct Ports {
     pub admin: SocketAddr,
 }
 
+/// One of our programs, to be started by another that comes before it (`taskset -c 0`), or by nobody.
+///
+/// # Errors
+/// As [`program`].
+fn command(name: &str, under: &[&str]) -> Result<Command> {
+    let program = program(name)?;
+    let Some((first, rest)) = under.split_first() else { return Ok(Command::new(program)) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program);
+    Ok(command)
+}
+
+/// What a sidecar is told of its recorder.
+#[derive(Clone, Debug)]
+pub struct RecorderAt {
+    /// `https://127.0.0.1:port`
+    pub url: String,
+    /// The authority of its certificate (PEM).
+    pub ca: PathBuf,
+    /// The log's key.
+    pub key: PathBuf,
+}
+
 /// A running recorder.
 #[derive(Debug)]
 pub struct Recorder {
@@ -61,11 +84,25 @@ impl Recorder {
     /// # Errors
     /// It doesn't get ready.
     pub async fn start(folder: &Path, ca: &TestCa, cluster: &Cluster, reader: &Pod) -> Result<Self> {
+        Self::start_under(&[], folder, ca, cluster, reader).await
+    }
+
+    /// The same, under another program (`taskset -c 0`).
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start_under(
+        under: &[&str],
+        folder: &Path,
+        ca: &TestCa,
+        cluster: &Cluster,
+        reader: &Pod,
+    ) -> Result<Self> {
         let (data, jwks) = (folder.join("recorder"), folder.join("jwks.json"));
         cluster.write_jwks(&jwks)?;
         let Leaf { certificate, key } = ca.leaf(&["127.0.0.1"])?;
         let port_file = folder.join("recorder.ports");
-        let mut command = Command::new(program("bqwitness-recorder")?);
+        let mut command = command("bqwitness-recorder", under)?;
         command.arg("--data").arg(&data).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.args(["--origin", ORIGIN, "--cluster", CLUSTER, "--audience", AUDIENCE]);
         command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&key);
@@ -80,6 +117,24 @@ impl Recorder {
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://{}", self.ports.listen)
+    }
+
+    /// Where it serves, and where its metrics are.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What a sidecar must know to reach it.
+    #[must_use]
+    pub fn place(&self) -> RecorderAt {
+        RecorderAt { url: self.url(), ca: self.ca.clone(), key: self.key() }
     }
 
     /// Where its log lies.
@@ -107,8 +162,7 @@ impl Recorder {
 /// A running sidecar: the proxy of one pod.
 #[derive(Debug)]
 pub struct Sidecar {
-    /// Held for its end.
-    _process: Process,
+    process: Process,
     ports: Ports,
     bundle: PathBuf,
 }
@@ -124,6 +178,22 @@ impl Sidecar {
         pod: &Pod,
         cluster: &Cluster,
         recorder: &Recorder,
+        upstream: (SocketAddr, &TestCa),
+        patience: Duration,
+    ) -> Result<Self> {
+        Self::start_under(&[], folder, pod, cluster, &recorder.place(), upstream, patience).await
+    }
+
+    /// The same, under another program (`taskset -c 0`), and with any recorder.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start_under(
+        under: &[&str],
+        folder: &Path,
+        pod: &Pod,
+        cluster: &Cluster,
+        recorder: &RecorderAt,
         (front, google): (SocketAddr, &TestCa),
         patience: Duration,
     ) -> Result<Self> {
@@ -132,10 +202,10 @@ impl Sidecar {
         std::fs::create_dir_all(&own).doing(format!("making {}", own.display()))?;
         let (token, bundle, port_file) = (own.join("token"), own.join("bundle.pem"), own.join("ports"));
         cluster.write_token(pod, AUDIENCE, &token)?;
-        let mut command = Command::new(program("bqwitness-proxy")?);
+        let mut command = command("bqwitness-proxy", under)?;
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.args(["--recorder", &recorder.url()]).arg("--recorder-ca").arg(&recorder.ca);
-        command.arg("--recorder-key").arg(recorder.key()).arg("--token-file").arg(&token);
+        command.args(["--recorder", &recorder.url]).arg("--recorder-ca").arg(&recorder.ca);
+        command.arg("--recorder-key").arg(&recorder.key).arg("--token-file").arg(&token);
         command.arg("--ca-dir").arg(own.join("ca")).arg("--bundle").arg(&bundle);
         command.args(["--connection", "agents/warehouse", "--other-egress", "refuse"]);
         command.arg("--upstream-ca").arg(google.path()).arg("--port-file").arg(&port_file);
@@ -145,7 +215,13 @@ impl Sidecar {
         }
         let mut process = Process::start(&name, &mut command, folder)?;
         let ports = ready(&mut process, &port_file).await?;
-        Ok(Self { _process: process, ports, bundle })
+        Ok(Self { process, ports, bundle })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Where agents reach it.

@@ -1,0 +1,117 @@
+//! `make bench`: what recorder and proxy can do on this machine, beside what they are to reach.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`recorder`], [`proxy`] | the phases, one function each |
+//! | [`writers`], [`statements`], [`watch`] | writers of entries; what they say; what is seen meanwhile |
+//! | [`agents`], [`bigquery`] | who calls through a proxy, and who answers |
+//! | [`stub`], [`haproxy`] | in the recorder's place, and in the proxy's |
+//! | [`raw`] | the disk without us |
+//! | [`wire`], [`serve`] | a client and a server that cost little |
+//! | [`figure`], [`spread`], [`usage`], [`machine`], [`cores`] | numbers, and where they come from |
+
+mod agents;
+mod bigquery;
+mod cores;
+mod figure;
+mod haproxy;
+mod machine;
+mod proxy;
+mod raw;
+mod recorder;
+mod serve;
+mod spread;
+mod statements;
+mod stub;
+mod usage;
+mod watch;
+mod wire;
+mod writers;
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, Rlimit};
+use tempfile::TempDir;
+
+pub use self::figure::{Figure, Ratio, Reach, Report};
+pub use self::machine::Machine;
+
+use self::cores::Cores;
+use crate::trouble::{Doing as _, Result, Trouble};
+
+/// What to measure, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Only the recorder's figures, or only the proxy's.
+    pub only: Option<Part>,
+    /// How often all of it; the figures are then medians.
+    pub runs: usize,
+    /// Cores of the proxy, and of HAProxy in its place. The load runs on the others.
+    pub cores: String,
+    /// Where the data lies while it runs: on a disk.
+    pub folder: PathBuf,
+}
+
+/// A half of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The recorder's.
+    Recorder,
+    /// The proxy's.
+    Proxy,
+}
+
+/// Takes the figures. `tell` hears what is going on.
+///
+/// # Errors
+/// Something does not run, or does not answer as it must: then there are no figures.
+pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
+    if cfg!(debug_assertions) {
+        return Err(Trouble::new("figures of a build without optimisation mean nothing: run `make bench`"));
+    }
+    let machine = Machine::here()?;
+    let (all, proxys) = (Cores::all(machine.cores), Cores::these(&settings.cores));
+    let loads = proxys.others(machine.cores)?;
+    let setting = vec![
+        format!("Recorder: it, its load and its disk share cores {all}."),
+        format!("Proxy (or HAProxy): cores {proxys}. Agents, \"BigQuery\" and the recorder: cores {loads}."),
+        format!("Data below {}.", settings.folder.display()),
+    ];
+    let mut skipped = Vec::new();
+    if settings.only != Some(Part::Recorder) && haproxy::find().is_none() {
+        skipped.push("SKIPPED: HAProxy is not installed (tests/setup/bench.sh).".into());
+    }
+    allow_many_files()?;
+    let mut runs = Vec::new();
+    for number in 1..=settings.runs {
+        let mut figures = Vec::new();
+        if settings.only != Some(Part::Proxy) {
+            tell(&format!("run {number} of {}: recorder, about 70 s", settings.runs));
+            let folder = folder_in(&settings.folder)?;
+            all.take_this_process()?;
+            figures.extend(recorder::figures(folder.path(), &all).await?);
+        }
+        if settings.only != Some(Part::Recorder) {
+            tell(&format!("run {number} of {}: proxy, about 40 s", settings.runs));
+            let folder = folder_in(&settings.folder)?;
+            loads.take_this_process()?;
+            figures.extend(proxy::figures(folder.path(), &proxys, &loads).await?);
+        }
+        runs.push(figures);
+    }
+    Ok(Report { machine, setting, skipped, figures: figure::medians(runs) })
+}
+
+/// A thousand connections have a thousand files, here and in the proxy, which inherits the limit.
+fn allow_many_files() -> Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    rustix::process::setrlimit(Resource::Nofile, raised).doing("raising the limit of open files")
+}
+
+/// A folder on a disk, which goes when it is dropped.
+fn folder_in(place: &Path) -> Result<TempDir> {
+    std::fs::create_dir_all(place).doing(format!("making {}", place.display()))?;
+    machine::must_be_a_disk(place)?;
+    TempDir::with_prefix_in("bench-", place).doing(format!("making a folder in {}", place.display()))
+}

@@ -1,0 +1,263 @@
+//! The recorder's figures: how many entries, how soon in a checkpoint, in how much memory, and what the index costs. Each
+//! phase has a recorder of its own with an empty log, so that none pays for what another left to be indexed.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::cores::Cores;
+use super::figure::{Figure, Reach};
+use super::raw;
+use super::spread::Spread;
+use super::statements::Content;
+use super::usage::Usage;
+use super::watch;
+use super::wire::Route;
+use super::writers::{Plan, Writers, Written};
+use crate::ca::TestCa;
+use crate::identity::{Cluster, Pod};
+use crate::programs::Recorder;
+use crate::trouble::{Doing as _, Result, Trouble};
+
+const PART: &str = "recorder";
+
+/// How long writers write as fast as they can.
+const AT_FULL_SPEED: Duration = Duration::from_secs(6);
+
+/// How long the index has to keep up.
+const SUSTAINED: Duration = Duration::from_secs(20);
+
+/// How long the same is written in a kind that is not indexed.
+const NOT_INDEXED: Duration = Duration::from_secs(10);
+
+/// Entries per second in those two.
+const PACE: usize = 5000;
+
+/// How often the checkpoint is looked at: as exact as its lag is known.
+const CHECKPOINT_LOOKS: Duration = Duration::from_millis(5);
+
+/// How often the index is looked at.
+const INDEX_LOOKS: Duration = Duration::from_millis(100);
+
+/// An idle recorder is one that had nothing to do for this long.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// How long the index may take to catch up before that is trouble.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What all phases share.
+struct Stand<'a> {
+    folder: &'a Path,
+    cores: &'a Cores,
+    cluster: Cluster,
+    ca: TestCa,
+}
+
+/// What a phase leaves.
+struct Phase {
+    written: Written,
+    before: Usage,
+    after: Usage,
+    idle: Usage,
+}
+
+/// Takes all of the recorder's figures, with files in `folder` and the recorder on `cores`.
+///
+/// # Errors
+/// Something does not run, or a batch is not acknowledged as it must be.
+pub(crate) async fn figures(folder: &Path, cores: &Cores) -> Result<Vec<Figure>> {
+    let cluster = Cluster::new("https://kubernetes.default.svc.cluster.local")?;
+    let stand = Stand { folder, cores, cluster, ca: TestCa::new(folder, "Test CA of the recorder")? };
+    let mut figures = single_entries(&stand).await?;
+    figures.extend(batches_of_64(&stand).await?);
+    figures.extend(index(&stand).await?);
+    Ok(figures)
+}
+
+/// 64 writers of single entries.
+async fn single_entries(stand: &Stand<'_>) -> Result<Vec<Figure>> {
+    let raw = raw::appends(stand.folder, 1)?;
+    let plan = Plan {
+        writers: 64,
+        batch: 1,
+        content: Content::Calls,
+        time: AT_FULL_SPEED,
+        most: 128_000,
+        pace: None,
+    };
+    let running = stand.recorder("single").await?;
+    let route = stand.route(&running)?;
+    let writers = Writers::prepare(plan, &stand.cluster, &route, key(&running)?).await?;
+    let checkpoints = watch::checkpoints(&route, CHECKPOINT_LOOKS).await?;
+    let phase = stand.write(&running, writers).await?;
+    let seen = checkpoints.seen().await?;
+    running.stop().await?;
+
+    let (lags, uncovered) = watch::covered_after(&phase.written.acks, &seen);
+    if uncovered > 0 {
+        return Err(Trouble::new(format!(
+            "{uncovered} acknowledged batches are in no checkpoint {IDLE:?} later"
+        )));
+    }
+    let (lags, took) = (Spread::of(lags), phase.latencies());
+    Ok(vec![
+        figure("raw append + fdatasync of 1 KiB", raw, "/s"),
+        figure("acknowledgements, 64 writers, batches of 1", phase.written.rate(), "/s")
+            .against("raw", raw)
+            .reach(Reach::AtLeast(10_000.0)),
+        figure("- time of one, p50", took.millis(0.5), "ms"),
+        figure("- time of one, p99", took.millis(0.99), "ms"),
+        figure("- recorder's CPU for 1,000 entries", phase.cpu_per_thousand(), "s"),
+        figure("- from acknowledgement to checkpoint, p50", lags.millis(0.5), "ms"),
+        figure("- from acknowledgement to checkpoint, p99", lags.millis(0.99), "ms"),
+        figure("- from acknowledgement to checkpoint, longest", lags.millis(1.0), "ms")
+            .reach(Reach::AtMost(1000.0)),
+        figure("resident memory before, idle", phase.before.resident, "MiB"),
+        figure("- batches of 1: most", phase.after.peak, "MiB").reach(Reach::AtMost(64.0)),
+        figure("- batches of 1: idle after", phase.idle.resident, "MiB").reach(Reach::AtMost(64.0)),
+    ])
+}
+
+/// 8 writers of batches.
+async fn batches_of_64(stand: &Stand<'_>) -> Result<Vec<Figure>> {
+    let raw = raw::appends(stand.folder, 64)?;
+    let plan = Plan {
+        writers: 8,
+        batch: 64,
+        content: Content::Calls,
+        time: AT_FULL_SPEED,
+        most: 400_000,
+        pace: None,
+    };
+    let running = stand.recorder("batches").await?;
+    let writers = Writers::prepare(plan, &stand.cluster, &stand.route(&running)?, key(&running)?).await?;
+    let phase = stand.write(&running, writers).await?;
+    running.stop().await?;
+    let took = phase.latencies();
+    Ok(vec![
+        figure("raw append + fdatasync of 64 KiB, as entries", raw, "/s"),
+        figure("entries, 8 writers, batches of 64", phase.written.rate(), "/s")
+            .against("raw", raw)
+            .reach(Reach::AtLeast(40_000.0)),
+        figure("- time of one batch, p50", took.millis(0.5), "ms"),
+        figure("- time of one batch, p99", took.millis(0.99), "ms"),
+        figure("- recorder's CPU for 1,000 entries in batches", phase.cpu_per_thousand(), "s"),
+        figure("- batches of 64: most memory", phase.after.peak, "MiB").reach(Reach::AtMost(64.0)),
+        figure("- batches of 64: idle memory after", phase.idle.resident, "MiB").reach(Reach::AtMost(64.0)),
+    ])
+}
+
+/// Calls with SQL at a steady pace: how far behind the index is, and whether acknowledgements wait for it. The other half
+/// are the same bytes and blobs, of a kind that the index passes over.
+async fn index(stand: &Stand<'_>) -> Result<Vec<Figure>> {
+    let plan = |content, time: Duration| Plan {
+        writers: 50,
+        batch: 2,
+        content,
+        time,
+        most: PACE * usize::try_from(time.as_secs()).unwrap_or(1),
+        pace: Some(PACE),
+    };
+    let running = stand.recorder("not-indexed").await?;
+    let not_indexed = plan(Content::NotIndexed, NOT_INDEXED);
+    let writers =
+        Writers::prepare(not_indexed, &stand.cluster, &stand.route(&running)?, key(&running)?).await?;
+    let without = stand.write(&running, writers).await?;
+    running.stop().await?;
+
+    let running = stand.recorder("indexed").await?;
+    let indexed = plan(Content::CallsWithSql, SUSTAINED);
+    let writers = Writers::prepare(indexed, &stand.cluster, &stand.route(&running)?, key(&running)?).await?;
+    let looks = watch::index(running.ports().admin, INDEX_LOOKS);
+    let begun = Instant::now();
+    let with = stand.write_only(&running, writers).await?;
+    let written_until = begun + with.written.time;
+    let caught_up = catch_up(&running).await?;
+    let seen = looks.seen().await?;
+    running.stop().await?;
+
+    let behind = seen.iter().filter(|(seen, _)| seen.at <= written_until);
+    let behind = behind.map(|(seen, published)| published.saturating_sub(seen.size)).max().unwrap_or(0);
+    let (fast, slow) = (without.latencies(), with.latencies());
+    let slower = |part| 100.0 * (slow.millis(part) / fast.millis(part) - 1.0);
+    Ok(vec![
+        figure("calls with SQL, 50 writers, batches of 2", with.written.rate(), "/s")
+            .reach(Reach::AtLeast(PACE as f64 * 0.98)),
+        figure("- index behind the log at worst", behind as f64 / PACE as f64, "s").reach(Reach::AtMost(2.0)),
+        figure("- index caught up after the last entry", caught_up.as_secs_f64(), "s")
+            .reach(Reach::AtMost(2.0)),
+        figure("- time of a batch, p50", slow.millis(0.5), "ms"),
+        figure("- time of a batch, p99", slow.millis(0.99), "ms"),
+        figure("- same bytes not indexed: p50", fast.millis(0.5), "ms"),
+        figure("- same bytes not indexed: p99", fast.millis(0.99), "ms"),
+        figure("- acknowledgements slower with the index, p50", slower(0.5), "%").reach(Reach::AtMost(10.0)),
+        figure("- acknowledgements slower with the index, p99", slower(0.99), "%"),
+        figure("- recorder's CPU for 1,000 calls' entries", with.cpu_per_thousand(), "s"),
+        figure("- recorder's CPU for 1,000 entries not indexed", without.cpu_per_thousand(), "s"),
+        figure("- with SQL and index: most memory", with.after.peak, "MiB").reach(Reach::AtMost(64.0)),
+        figure("- with SQL and index: idle memory after", with.idle.resident, "MiB")
+            .reach(Reach::AtMost(64.0)),
+    ])
+}
+
+/// Waits until the index covers all that is published, and the checkpoint all that was written.
+async fn catch_up(running: &Recorder) -> Result<Duration> {
+    let begun = Instant::now();
+    let mut last = None;
+    while begun.elapsed() < CATCH_UP_LIMIT {
+        let now = watch::index_now(running.ports().admin).await?;
+        if now.0 == now.1 && last == Some(now) {
+            return Ok(begun.elapsed().saturating_sub(INDEX_LOOKS));
+        }
+        last = Some(now);
+        tokio::time::sleep(INDEX_LOOKS).await;
+    }
+    Err(Trouble::new(format!("the index has not caught up after {CATCH_UP_LIMIT:?}: {last:?}")))
+}
+
+impl Stand<'_> {
+    async fn recorder(&self, phase: &str) -> Result<Recorder> {
+        let folder = self.folder.join(phase);
+        std::fs::create_dir(&folder).doing(format!("making {}", folder.display()))?;
+        let reader = Pod::of("audit", "auditor");
+        Recorder::start_under(&self.cores.under(), &folder, &self.ca, &self.cluster, &reader).await
+    }
+
+    fn route(&self, running: &Recorder) -> Result<Route> {
+        Route::new(running.ports().listen, "127.0.0.1", false, &self.ca.path())
+    }
+
+    async fn write(&self, running: &Recorder, writers: Writers) -> Result<Phase> {
+        let mut phase = self.write_only(running, writers).await?;
+        tokio::time::sleep(IDLE).await;
+        phase.idle = Usage::of(running.id())?;
+        Ok(phase)
+    }
+
+    async fn write_only(&self, running: &Recorder, writers: Writers) -> Result<Phase> {
+        let before = Usage::of(running.id())?;
+        let written = writers.write().await?;
+        let after = Usage::of(running.id())?;
+        Ok(Phase { written, before, after, idle: after })
+    }
+}
+
+impl Phase {
+    fn latencies(&self) -> Spread {
+        Spread::of(self.written.acks.iter().map(|ack| ack.took))
+    }
+
+    fn cpu_per_thousand(&self) -> f64 {
+        let cpu = self.after.cpu.saturating_sub(self.before.cpu).as_secs_f64();
+        cpu * 1000.0 / self.written.entries as f64
+    }
+}
+
+fn key(running: &Recorder) -> Result<ledger::note::VerifierKey> {
+    let path = running.key();
+    let text = std::fs::read_to_string(&path).doing(format!("reading {}", path.display()))?;
+    text.parse().doing(format!("reading the key in {}", path.display()))
+}
+
+fn figure(name: &'static str, value: f64, unit: &'static str) -> Figure {
+    Figure::new(PART, name, value, unit)
+}
