@@ -10,6 +10,7 @@
 //! | [`call`] | what a statement says about a BigQuery call: intent and outcome |
 //! | [`entry`] | a leaf: the recorder's envelope around a statement |
 //! | [`blob`] | texts and bodies that a leaf only names, by a salted digest |
+//! | [`strict`] | JSON that every reader reads alike |
 //! | [`batch`] | how statements and blobs travel to the recorder together |
 //! | [`tree`], [`tile`], [`proof`] | RFC 6962 hashing in the tlog-tiles layout |
 //! | [`tlog_proof`] | one entry's proof as a file |
@@ -28,6 +29,7 @@ pub mod proof;
 pub mod receipt;
 pub mod search;
 pub mod statement;
+pub mod strict;
 pub mod tile;
 pub mod tlog_proof;
 pub mod tree;

@@ -15,6 +15,5 @@ pub mod metrics;
 pub mod sequencer;
 pub mod sessions;
 pub mod store;
-pub mod strict;
 pub mod submission;
 pub mod voice;

@@ -9,13 +9,16 @@ use ledger::blob::{BadBlob, Blob, BlobRef};
 use ledger::digest::Digest;
 use ledger::entry::{Role, Workload};
 use ledger::statement::{BadStatement, Statement, kind};
+use ledger::strict::{self, Limits};
 use uuid::Uuid;
 
 use crate::error::{Reason, Refusal};
-use crate::strict;
 
 /// Greatest `seq`: the greatest integer that every JSON reader has exactly. A session never gets there.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
+
+/// How deep and wide a statement's JSON may be; more is refused (`malformed_statement`).
+pub const STRICT: Limits = Limits { depth: 32, members: 4096 };
 
 /// A verified speaker and what it may say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +108,8 @@ impl Submission {
         named: &mut HashSet<Digest>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        strict::check(&bytes).map_err(|error| Refusal::new(Reason::MalformedStatement, error.to_string()))?;
+        strict::check(&bytes, STRICT)
+            .map_err(|error| Refusal::new(Reason::MalformedStatement, format!("not a statement: {error}")))?;
         let statement =
             Statement::parse(&bytes).and_then(check_chain).map_err(|error| bad_statement(&error))?;
         check_kind(self.speaker.role, &statement)?;

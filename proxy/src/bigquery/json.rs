@@ -1,9 +1,6 @@
 //! JSON that every reader reads alike: checked whole, without building it.
 
-use std::collections::HashSet;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use ledger::strict::{self, Limits, NotStrict};
 
 use super::refusal::Refusal;
 
@@ -11,8 +8,8 @@ use super::refusal::Refusal;
 /// all that the check keeps.
 const MAX_MEMBERS: usize = 4096;
 
-/// Begins the message of a duplicate, to tell it from what serde says itself.
-const DUPLICATE: &str = "the member ";
+/// How deeply a body may be nested; as deep as serde_json goes.
+const MAX_DEPTH: usize = 127;
 
 /// Checks that `body` is one JSON object in UTF-8, nested at most 127 deep, with no member given twice.
 ///
@@ -22,8 +19,10 @@ pub(super) fn check(body: &[u8]) -> Result<(), Refusal> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Refusal::MalformedBody("it is not a JSON object".into()));
     }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    Strict.deserialize(&mut json).and_then(|()| json.end()).map_err(|error| refusal(&error))
+    strict::check(body, Limits { depth: MAX_DEPTH, members: MAX_MEMBERS }).map_err(|error| match error {
+        NotStrict::Duplicate(_) => Refusal::AmbiguousBody(error.to_string()),
+        NotStrict::Utf8(_) | NotStrict::Json(_) => Refusal::MalformedBody(error.to_string()),
+    })
 }
 
 /// Reads what a call needs from a body that [`check`] accepted.
@@ -36,72 +35,10 @@ pub(super) fn read<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, R
 
 fn refusal(error: &serde_json::Error) -> Refusal {
     let text = error.to_string();
-    if text.starts_with(DUPLICATE) || text.starts_with("duplicate field") {
+    if text.starts_with("duplicate field") {
         Refusal::AmbiguousBody(text)
     } else {
         Refusal::MalformedBody(text)
-    }
-}
-
-struct Strict;
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            if names.len() == MAX_MEMBERS {
-                return Err(A::Error::custom(format_args!("an object has more than {MAX_MEMBERS} members")));
-            }
-            if let Some(name) = names.replace(name) {
-                let name: String = name.chars().take(64).collect();
-                return Err(A::Error::custom(format_args!("{DUPLICATE}{name:?} is there twice")));
-            }
-            map.next_value_seed(Self)?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Self)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
     }
 }
 
