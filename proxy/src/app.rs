@@ -16,6 +16,7 @@ use runtime::tls::TlsError;
 use rustls_pki_types::CertificateDer;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::body_memory::BodyMemory;
 use crate::ca::{Ca, CaError};
@@ -23,7 +24,8 @@ use crate::config::{Config, OtherEgress};
 use crate::deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecorded};
 use crate::files::{self, Readers};
 use crate::forward::{Forwarder, Overrides};
-use crate::listen::connect;
+use crate::limits;
+use crate::listen::{connect, redirect};
 use crate::metrics::Metrics;
 
 /// What every connection needs.
@@ -43,6 +45,8 @@ pub struct Proxy {
     pub forwarder: Forwarder,
     /// Memory for bodies that decide.
     pub body_memory: BodyMemory,
+    /// Room for connections, by all ways in.
+    pub room: Arc<Semaphore>,
     /// What an SRE sees.
     pub metrics: Metrics,
     /// Names and alerts of failed handshakes that were logged.
@@ -83,6 +87,8 @@ pub enum StartError {
 pub struct Running {
     /// Where agents reach it.
     pub listen: SocketAddr,
+    /// Where redirected connections arrive; none when there is no such way in.
+    pub redirect: Vec<SocketAddr>,
     /// Where metrics and readiness are.
     pub admin: SocketAddr,
     /// What it still waits for.
@@ -109,6 +115,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     ca.write_bundle(&config.bundle, &public_roots()?)?;
     let (admin, admin_listener) = bind(config.admin).await?;
     let (listen, listener) = bind(config.listen).await?;
+    let redirected = bind_all(&config.redirect_listen).await?;
+    let redirect: Vec<_> = redirected.iter().map(|(address, _)| *address).collect();
     let forwarder = Forwarder::new(config.upstream_roots, config.overrides.clone())?;
     let settings = DeliverSettings {
         recorder: config.recorder,
@@ -126,6 +134,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         deliver: deliver.clone(),
         forwarder,
         body_memory: BodyMemory::default(),
+        room: Arc::new(Semaphore::new(limits::MAX_CONNECTIONS)),
         metrics,
         distrusted: Cache::new(MAX_DISTRUSTED),
     });
@@ -135,16 +144,30 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::spawn(deliver.clone().heartbeats(watch.clone()));
     let (cut, uncut) = drain::channel();
     let open_calls = proxy.metrics.open_calls.clone();
+    for (_, listener) in redirected {
+        tokio::spawn(redirect::listen(Arc::clone(&proxy), listener, watch.clone(), uncut.clone()));
+    }
     tokio::spawn(connect::listen(proxy, listener, watch, uncut));
     drop(listening);
     if let Some(path) = config.port_file {
-        let ports = json!({"listen": listen, "admin": admin}).to_string();
+        let ports = json!({"listen": listen, "redirect": redirect, "admin": admin}).to_string();
         let written = files::replace(&path, ports.as_bytes(), Readers::Everyone);
         written.map_err(|error| StartError::PortFile(path, error))?;
     }
-    tracing::info!(%listen, %admin, session = %deliver.session(), "listening");
+    tracing::info!(%listen, ?redirect, %admin, session = %deliver.session(), "listening");
     let drain_timeout = config.drain_timeout;
-    Ok(Running { listen, admin, readiness, deliver, delivery, drain, drain_timeout, cut, open_calls })
+    Ok(Running {
+        listen,
+        redirect,
+        admin,
+        readiness,
+        deliver,
+        delivery,
+        drain,
+        drain_timeout,
+        cut,
+        open_calls,
+    })
 }
 
 impl Running {
@@ -199,6 +222,14 @@ async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartErr
     let failed = |error| StartError::Listen(address, error);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    let mut bound = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        bound.push(bind(*address).await?);
+    }
+    Ok(bound)
 }
 
 fn public_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {

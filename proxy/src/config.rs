@@ -27,6 +27,10 @@ pub struct Flags {
     /// Where agents reach the proxy (HTTP CONNECT, as `HTTPS_PROXY` names it).
     #[arg(long, env = "BQWITNESS_LISTEN", default_value = "127.0.0.1:15002", value_name = "ADDR:PORT")]
     pub listen: String,
+    /// Where connections arrive that iptables redirects, whatever the agents do; off unless given, and given for IPv4 and
+    /// IPv6 each. The rules are in the README: TCP 80 and 443 of every user but the one that this program alone runs as.
+    #[arg(long, env = "BQWITNESS_REDIRECT_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
+    pub redirect_listen: Vec<String>,
     /// Where metrics and readiness are served.
     #[arg(long, env = "BQWITNESS_ADMIN", default_value = "127.0.0.1:15020", value_name = "ADDR:PORT")]
     pub admin: String,
@@ -83,6 +87,8 @@ pub struct Flags {
 pub struct Config {
     /// See [`Flags::listen`].
     pub listen: SocketAddr,
+    /// See [`Flags::redirect_listen`].
+    pub redirect_listen: Vec<SocketAddr>,
     /// See [`Flags::admin`].
     pub admin: SocketAddr,
     /// The recorder, with its CA and keys read.
@@ -151,6 +157,7 @@ impl Flags {
         let mut mistakes = Mistakes(Vec::new());
         let digest = Digest::of(&serde_json::to_vec(&self).expect("texts and paths are JSON"));
         let listen = mistakes.check("listen", self.listen.parse());
+        let redirect_listen = mistakes.check("redirect-listen", addresses(&self.redirect_listen));
         let admin = mistakes.check("admin", self.admin.parse());
         let recorder = recorder(&self, &mut mistakes);
         let connection = mistakes.check("connection", connection(&self.connection));
@@ -163,6 +170,7 @@ impl Flags {
         let config = || {
             Some(Config {
                 listen: listen?,
+                redirect_listen: redirect_listen?,
                 admin: admin?,
                 recorder: recorder?,
                 ca_dir: self.ca_dir,
@@ -236,6 +244,11 @@ fn overrides(texts: &[String]) -> Result<Overrides, String> {
     parsed.collect::<Result<HashMap<_, _>, _>>().map(Overrides::new)
 }
 
+fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
+    let one = |text: &String| text.parse().map_err(|error| format!("{text:?}: {error}"));
+    texts.iter().map(one).collect()
+}
+
 fn upstream_roots(file: Option<&Path>) -> Result<RootCertStore, tls::TlsError> {
     file.map_or_else(tls::system_roots, tls::pinned_roots)
 }
@@ -268,13 +281,19 @@ mod tests {
 
     #[test]
     fn one_start_shows_every_mistake() {
-        let mistakes =
-            flags(&["--listen=here", "--other-egress=maybe", "--deliver-timeout=-1", "--log-format=xml"])
-                .validate()
-                .expect_err("nothing of this can be used")
-                .0;
+        let mistakes = flags(&[
+            "--listen=here",
+            "--redirect-listen=127.0.0.1:1,there",
+            "--other-egress=maybe",
+            "--deliver-timeout=-1",
+            "--log-format=xml",
+        ])
+        .validate()
+        .expect_err("nothing of this can be used")
+        .0;
         for flag in [
             "listen",
+            "redirect-listen",
             "recorder",
             "recorder-ca",
             "recorder-key",

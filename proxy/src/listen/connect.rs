@@ -1,8 +1,8 @@
 //! The first way in: agents are told of the proxy by `HTTPS_PROXY`, and ask it for tunnels with HTTP CONNECT.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -15,55 +15,17 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use runtime::drain::Watch;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
-use super::{Destination, Replayed, Way};
+use super::{Destination, Replayed, Way, accept};
 use crate::app::Proxy;
 use crate::limits;
 
-/// Waits this long after the system could not accept: out of file descriptors, most likely.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Accepts until the drain starts. Connections that are open then go on, until `cut` cuts them off.
-pub async fn listen(proxy: Arc<Proxy>, listener: TcpListener, mut drain: Watch, cut: Watch) {
-    let room = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = drain.draining() => return,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        let Some((stream, place)) = accepted else { return };
-        let (proxy, drain, mut cut) = (Arc::clone(&proxy), drain.clone(), cut.clone());
-        tokio::spawn(async move {
-            let open = proxy.metrics.open_connections.clone();
-            open.inc();
-            tokio::select! {
-                () = connection(proxy, stream, drain) => {}
-                () = cut.draining() => {}
-            }
-            open.dec();
-            drop(place);
-        });
-    }
+pub async fn listen(proxy: Arc<Proxy>, listener: TcpListener, drain: Watch, cut: Watch) {
+    accept::accept(proxy, listener, drain, cut, connection).await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(room).acquire_owned().await.ok()?; // never closed
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, place)),
-            Err(error) => {
-                tracing::warn!(%error, "the proxy can't accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(proxy: Arc<Proxy>, stream: TcpStream, drain: Watch) {
+async fn connection(proxy: Arc<Proxy>, stream: TcpStream, _from: SocketAddr, drain: Watch) {
     if let Some((destination, tunnel)) = tunnel(stream).await {
         super::serve(proxy, Way::Connect, tunnel, destination, drain).await;
     }

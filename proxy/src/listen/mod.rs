@@ -3,7 +3,9 @@
 
 pub mod connect;
 pub mod hello;
+pub mod redirect;
 
+mod accept;
 mod intercept;
 mod route;
 
@@ -29,6 +31,8 @@ use crate::forward::{self, Target};
 pub enum Way {
     /// HTTP CONNECT.
     Connect,
+    /// Rules of the pod's network.
+    Redirect,
 }
 
 impl Way {
@@ -37,6 +41,7 @@ impl Way {
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Redirect => "redirect",
         }
     }
 }
@@ -65,8 +70,11 @@ pub async fn serve(
         }
         Route::Splice => {
             drop(drain);
-            proxy.metrics.connection("spliced");
-            splice(&proxy, stream, &destination).await;
+            splice(&proxy, stream, &destination, None).await;
+        }
+        Route::SpliceWithin(fault) => {
+            drop(drain);
+            splice(&proxy, stream, &destination, Some(fault)).await;
         }
         Route::Refuse(category) => {
             tracing::warn!(category, %destination, ?opening, "a connection was refused");
@@ -93,19 +101,25 @@ async fn open(stream: &mut Replayed, destination: &Destination) -> Result<Openin
     }
 }
 
-/// Copies bytes both ways until both sides have ended, or one broke.
-async fn splice(proxy: &Proxy, mut stream: Replayed, destination: &Destination) {
+/// Copies bytes both ways until both sides have ended, or one broke. With a `fault` that only private addresses forgive, it
+/// counts where the name has led.
+async fn splice(proxy: &Proxy, mut stream: Replayed, destination: &Destination, fault: Option<&'static str>) {
     let (host, port) = (destination.host(), destination.port());
-    match forward::connect(&host, port, &proxy.overrides).await {
-        Ok(mut upstream) => {
-            if let Err(error) = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await {
-                tracing::debug!(%destination, %error, "a spliced connection broke");
-            }
-        }
+    let mut upstream = match forward::connect(&host, port, &proxy.overrides).await {
+        Ok(upstream) => upstream,
         Err(error) => {
             tracing::info!(category = error.category(), %destination, %error, "a connection could not be spliced");
-            proxy.metrics.upstream_failed(error.category());
+            return proxy.metrics.upstream_failed(error.category());
         }
+    };
+    let within = upstream.peer_addr().is_ok_and(|address| route::is_private(address.ip()));
+    if let Some(category) = fault.filter(|_| !within) {
+        tracing::warn!(category, %destination, "a connection was refused: nothing in it says whom it asks");
+        return proxy.metrics.connection(category);
+    }
+    proxy.metrics.connection("spliced");
+    if let Err(error) = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await {
+        tracing::debug!(%destination, %error, "a spliced connection broke");
     }
 }
 

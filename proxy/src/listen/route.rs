@@ -10,6 +10,9 @@ use crate::config::OtherEgress;
 /// The port on which Google's front ends speak TLS.
 const HTTPS: u16 = 443;
 
+/// The port on which they speak plain HTTP.
+const HTTP: u16 = 80;
+
 /// Where a client wants to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -77,14 +80,16 @@ pub(super) enum Route {
     Intercept(String),
     /// Bytes are copied both ways.
     Splice,
+    /// The same, if the name leads to a private address; else it is closed, for this reason.
+    SpliceWithin(&'static str),
     /// It is closed, for this reason.
     Refuse(&'static str),
 }
 
-/// Must the first bytes be read? On port 443 any host may turn out to be Google's front end, which serves BigQuery under
-/// every one of its addresses to who asks for it in the ClientHello.
+/// Must the first bytes be read? On Google's ports any host may turn out to be its front end, which serves BigQuery under
+/// every one of its addresses to who asks for it, in the ClientHello or in a Host header.
 pub(super) fn depends_on_opening(destination: &Destination) -> bool {
-    destination.port() == HTTPS || is_ours(&destination.host())
+    [HTTPS, HTTP].contains(&destination.port()) || is_ours(&destination.host())
 }
 
 /// Does BigQuery answer under this name, by host or by path?
@@ -94,10 +99,6 @@ fn is_ours(name: &str) -> bool {
 
 /// Decides on a connection.
 pub(super) fn route(destination: &Destination, opening: &Opening, other: OtherEgress) -> Route {
-    let elsewhere = match other {
-        OtherEgress::Splice => Route::Splice,
-        OtherEgress::Refuse => Route::Refuse("egress_refused"),
-    };
     match (destination, opening) {
         (Destination::Name(host, _), opening) if is_ours(host) => match opening {
             Opening::Tls(Some(name)) if name == host => Route::Intercept(host.clone()),
@@ -109,17 +110,33 @@ pub(super) fn route(destination: &Destination, opening: &Opening, other: OtherEg
             Route::Intercept(name.clone())
         }
         (Destination::Name(..), Opening::Tls(Some(name))) if is_ours(name) => Route::Refuse("name_mismatch"),
-        (Destination::Address(address), Opening::Tls(None)) if !is_private(address.ip()) => {
-            Route::Refuse("name_absent")
-        }
-        _ => elsewhere,
+        (destination, opening) => elsewhere(destination, unnamed(destination, opening), other),
     }
 }
 
-/// Addresses of networks of one's own, such as a cluster's API server, which is called by its address. At any other,
-/// unnamed TLS may be Google's front end, which then goes by the Host that nobody sees.
-fn is_private(address: IpAddr) -> bool {
-    match address {
+/// Is it left to the Host header, which nobody here sees in every request, who is asked? Then this is the name of the fault.
+fn unnamed(destination: &Destination, opening: &Opening) -> Option<&'static str> {
+    match opening {
+        Opening::Tls(None) => Some("name_absent"),
+        Opening::NotTls if destination.port() == HTTP => Some("plain_http"),
+        _ => None,
+    }
+}
+
+/// What is not BigQuery's by name goes as egress says; what has no name, only within networks of one's own.
+fn elsewhere(destination: &Destination, unnamed: Option<&'static str>, other: OtherEgress) -> Route {
+    match (other, unnamed, destination) {
+        (_, Some(fault), Destination::Address(address)) if !is_private(address.ip()) => Route::Refuse(fault),
+        (OtherEgress::Refuse, ..) => Route::Refuse("egress_refused"),
+        (OtherEgress::Splice, Some(fault), Destination::Name(..)) => Route::SpliceWithin(fault),
+        (OtherEgress::Splice, ..) => Route::Splice,
+    }
+}
+
+/// Addresses of networks of one's own, such as a cluster's API server, which is called by its address, and its services,
+/// which speak plain HTTP. Any other may be Google's front end.
+pub(super) fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
         IpAddr::V4(address) => {
             let carrier_grade = address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64; // RFC 6598; GKE's pods
             address.is_private() || address.is_loopback() || address.is_link_local() || carrier_grade
@@ -188,6 +205,32 @@ mod tests {
             assert_eq!(routed(host, 443, &opening), Route::Refuse(category), "{host} {opening:?}");
         }
         assert_eq!(routed("bigquery.googleapis.com", 80, &Opening::NotTls), Route::Refuse("not_tls"));
+        assert_eq!(routed("142.250.0.1", 80, &Opening::NotTls), Route::Refuse("plain_http"));
+        assert_eq!(routed("142.250.0.1", 80, &Opening::Tls(None)), Route::Refuse("name_absent"));
+    }
+
+    /// Whoever owns a name can point it to Google's front end.
+    #[test]
+    fn without_a_name_in_it_a_connection_stays_within_private_networks() {
+        for (host, port, opening, category) in [
+            ("anything.example", 443, Opening::Tls(None), "name_absent"),
+            ("anything.example", 80, Opening::NotTls, "plain_http"),
+        ] {
+            assert_eq!(routed(host, port, &opening), Route::SpliceWithin(category), "{host}:{port}");
+            let destination = Destination::parse(host, port).expect("a destination");
+            let refused = route(&destination, &opening, OtherEgress::Refuse);
+            assert_eq!(refused, Route::Refuse("egress_refused"), "{host}:{port}");
+        }
+        for (address, private) in [
+            ("10.0.0.1", true),
+            ("::ffff:10.0.0.1", true),
+            ("fd00::1", true),
+            ("142.250.0.1", false),
+            ("::ffff:142.250.0.1", false),
+            ("2a00:1450::1", false),
+        ] {
+            assert_eq!(is_private(address.parse().expect("an address")), private, "{address}");
+        }
     }
 
     #[test]
@@ -198,8 +241,8 @@ mod tests {
             ("pypi.org", 443, tls("pypi.org")),
             ("10.96.0.1", 443, nameless.clone()),
             ("100.127.0.1", 443, nameless.clone()),
-            ("[fd00::1]", 443, nameless.clone()),
-            ("internal.example", 443, nameless),
+            ("[fd00::1]", 443, nameless),
+            ("10.96.0.2", 80, Opening::NotTls),
             ("192.0.2.1", 443, tls("pypi.org")),
             ("git.example", 443, Opening::NotTls),
             ("git.example", 22, Opening::Unread),
