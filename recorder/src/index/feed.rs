@@ -23,6 +23,9 @@ const CHUNK: u64 = 4 * TILE_WIDTH;
 /// After an error, the indexer waits this long and tries again.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// The indexer's priority among the recorder's threads, as `nice` has it.
+const NICENESS: i32 = 10;
+
 /// How much of a SQL text is searched, in bytes; the rest is in the blob.
 const MAX_WORDS: usize = 1 << 20;
 
@@ -53,6 +56,10 @@ impl Indexer {
 
     /// Follows the log until it ends.
     pub fn run(mut self, runtime: &Handle) {
+        // To Linux a thread is a process here: this one gives way to those that acknowledge.
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            tracing::debug!(%error, "the indexer runs at the common priority");
+        }
         let mut published = self.log.watch();
         loop {
             let size = published.borrow_and_update().size;
