@@ -26,10 +26,11 @@ const AT_FULL_SPEED: Duration = Duration::from_secs(6);
 /// How long the index has to keep up.
 const SUSTAINED: Duration = Duration::from_secs(20);
 
-/// How long the same is written in a kind that is not indexed.
-const NOT_INDEXED: Duration = Duration::from_secs(10);
+/// How long the same is written in a kind that is not indexed: before, and again after, so that a machine that changes
+/// meanwhile does not favour either.
+const NOT_INDEXED: Duration = Duration::from_secs(8);
 
-/// Entries per second in those two.
+/// Entries per second in all of these.
 const PACE: usize = 5000;
 
 /// How often the checkpoint is looked at: as exact as its lag is known.
@@ -57,7 +58,6 @@ struct Phase {
     written: Written,
     before: Usage,
     after: Usage,
-    idle: Usage,
 }
 
 /// Takes all of the recorder's figures, with files in `folder` and the recorder on `cores`.
@@ -86,9 +86,10 @@ async fn single_entries(stand: &Stand<'_>) -> Result<Vec<Figure>> {
     };
     let running = stand.recorder("single").await?;
     let route = stand.route(&running)?;
-    let writers = Writers::prepare(plan, &stand.cluster, &route, key(&running)?).await?;
+    let writers = stand.writers(&running, plan).await?;
     let checkpoints = watch::checkpoints(&route, CHECKPOINT_LOOKS).await?;
-    let phase = stand.write(&running, writers).await?;
+    let phase = stand.write_only(&running, writers).await?;
+    let idle = stand.idle(&running).await?;
     let seen = checkpoints.seen().await?;
     running.stop().await?;
 
@@ -98,7 +99,7 @@ async fn single_entries(stand: &Stand<'_>) -> Result<Vec<Figure>> {
             "{uncovered} acknowledged batches are in no checkpoint {IDLE:?} later"
         )));
     }
-    let (lags, took) = (Spread::of(lags), phase.latencies());
+    let (lags, took) = (Spread::of(lags), Spread::of(phase.times()));
     Ok(vec![
         figure("raw append + fdatasync of 1 KiB", raw, "/s"),
         figure("acknowledgements, 64 writers, batches of 1", phase.written.rate(), "/s")
@@ -113,7 +114,7 @@ async fn single_entries(stand: &Stand<'_>) -> Result<Vec<Figure>> {
             .reach(Reach::AtMost(1000.0)),
         figure("resident memory before, idle", phase.before.resident, "MiB"),
         figure("- batches of 1: most", phase.after.peak, "MiB").reach(Reach::AtMost(64.0)),
-        figure("- batches of 1: idle after", phase.idle.resident, "MiB").reach(Reach::AtMost(64.0)),
+        figure("- batches of 1: idle after", idle.resident, "MiB").reach(Reach::AtMost(64.0)),
     ])
 }
 
@@ -129,10 +130,11 @@ async fn batches_of_64(stand: &Stand<'_>) -> Result<Vec<Figure>> {
         pace: None,
     };
     let running = stand.recorder("batches").await?;
-    let writers = Writers::prepare(plan, &stand.cluster, &stand.route(&running)?, key(&running)?).await?;
-    let phase = stand.write(&running, writers).await?;
+    let writers = stand.writers(&running, plan).await?;
+    let phase = stand.write_only(&running, writers).await?;
+    let idle = stand.idle(&running).await?;
     running.stop().await?;
-    let took = phase.latencies();
+    let took = Spread::of(phase.times());
     Ok(vec![
         figure("raw append + fdatasync of 64 KiB, as entries", raw, "/s"),
         figure("entries, 8 writers, batches of 64", phase.written.rate(), "/s")
@@ -142,43 +144,32 @@ async fn batches_of_64(stand: &Stand<'_>) -> Result<Vec<Figure>> {
         figure("- time of one batch, p99", took.millis(0.99), "ms"),
         figure("- recorder's CPU for 1,000 entries in batches", phase.cpu_per_thousand(), "s"),
         figure("- batches of 64: most memory", phase.after.peak, "MiB").reach(Reach::AtMost(64.0)),
-        figure("- batches of 64: idle memory after", phase.idle.resident, "MiB").reach(Reach::AtMost(64.0)),
+        figure("- batches of 64: idle memory after", idle.resident, "MiB").reach(Reach::AtMost(64.0)),
     ])
 }
 
-/// Calls with SQL at a steady pace: how far behind the index is, and whether acknowledgements wait for it. The other half
-/// are the same bytes and blobs, of a kind that the index passes over.
+/// Calls with SQL at a steady pace: how far behind the index is, and whether acknowledgements wait for it. Before and
+/// after, the same bytes and blobs are written in a kind that the index passes over.
 async fn index(stand: &Stand<'_>) -> Result<Vec<Figure>> {
-    let plan = |content, time: Duration| Plan {
-        writers: 50,
-        batch: 2,
-        content,
-        time,
-        most: PACE * usize::try_from(time.as_secs()).unwrap_or(1),
-        pace: Some(PACE),
-    };
-    let running = stand.recorder("not-indexed").await?;
-    let not_indexed = plan(Content::NotIndexed, NOT_INDEXED);
-    let writers =
-        Writers::prepare(not_indexed, &stand.cluster, &stand.route(&running)?, key(&running)?).await?;
-    let without = stand.write(&running, writers).await?;
-    running.stop().await?;
-
+    let before = not_indexed(stand, "not-indexed-before").await?;
     let running = stand.recorder("indexed").await?;
-    let indexed = plan(Content::CallsWithSql, SUSTAINED);
-    let writers = Writers::prepare(indexed, &stand.cluster, &stand.route(&running)?, key(&running)?).await?;
+    let writers = stand.writers(&running, steady(Content::CallsWithSql, SUSTAINED)).await?;
     let looks = watch::index(running.ports().admin, INDEX_LOOKS);
     let begun = Instant::now();
     let with = stand.write_only(&running, writers).await?;
     let written_until = begun + with.written.time;
     let caught_up = catch_up(&running).await?;
+    let idle = stand.idle(&running).await?;
     let seen = looks.seen().await?;
     running.stop().await?;
+    let after = not_indexed(stand, "not-indexed-after").await?;
 
     let behind = seen.iter().filter(|(seen, _)| seen.at <= written_until);
     let behind = behind.map(|(seen, published)| published.saturating_sub(seen.size)).max().unwrap_or(0);
-    let (fast, slow) = (without.latencies(), with.latencies());
+    let fast = Spread::of([&before, &after].into_iter().flat_map(Phase::times));
+    let slow = Spread::of(with.times());
     let slower = |part| 100.0 * (slow.millis(part) / fast.millis(part) - 1.0);
+    let cpu_without = (before.cpu_per_thousand() + after.cpu_per_thousand()) / 2.0;
     Ok(vec![
         figure("calls with SQL, 50 writers, batches of 2", with.written.rate(), "/s")
             .reach(Reach::AtLeast(PACE as f64 * 0.98)),
@@ -192,11 +183,23 @@ async fn index(stand: &Stand<'_>) -> Result<Vec<Figure>> {
         figure("- acknowledgements slower with the index, p50", slower(0.5), "%").reach(Reach::AtMost(10.0)),
         figure("- acknowledgements slower with the index, p99", slower(0.99), "%"),
         figure("- recorder's CPU for 1,000 calls' entries", with.cpu_per_thousand(), "s"),
-        figure("- recorder's CPU for 1,000 entries not indexed", without.cpu_per_thousand(), "s"),
+        figure("- recorder's CPU for 1,000 entries not indexed", cpu_without, "s"),
         figure("- with SQL and index: most memory", with.after.peak, "MiB").reach(Reach::AtMost(64.0)),
-        figure("- with SQL and index: idle memory after", with.idle.resident, "MiB")
-            .reach(Reach::AtMost(64.0)),
+        figure("- with SQL and index: idle memory after", idle.resident, "MiB").reach(Reach::AtMost(64.0)),
     ])
+}
+
+async fn not_indexed(stand: &Stand<'_>, phase: &str) -> Result<Phase> {
+    let running = stand.recorder(phase).await?;
+    let writers = stand.writers(&running, steady(Content::NotIndexed, NOT_INDEXED)).await?;
+    let phase = stand.write_only(&running, writers).await?;
+    running.stop().await?;
+    Ok(phase)
+}
+
+fn steady(content: Content, time: Duration) -> Plan {
+    let most = PACE * usize::try_from(time.as_secs()).unwrap_or(1);
+    Plan { writers: 50, batch: 2, content, time, most, pace: Some(PACE) }
 }
 
 /// Waits until the index covers all that is published, and the checkpoint all that was written.
@@ -226,24 +229,26 @@ impl Stand<'_> {
         Route::new(running.ports().listen, "127.0.0.1", false, &self.ca.path())
     }
 
-    async fn write(&self, running: &Recorder, writers: Writers) -> Result<Phase> {
-        let mut phase = self.write_only(running, writers).await?;
+    async fn writers(&self, running: &Recorder, plan: Plan) -> Result<Writers> {
+        Writers::prepare(plan, &self.cluster, &self.route(running)?, key(running)?).await
+    }
+
+    async fn idle(&self, running: &Recorder) -> Result<Usage> {
         tokio::time::sleep(IDLE).await;
-        phase.idle = Usage::of(running.id())?;
-        Ok(phase)
+        Usage::of(running.id())
     }
 
     async fn write_only(&self, running: &Recorder, writers: Writers) -> Result<Phase> {
         let before = Usage::of(running.id())?;
         let written = writers.write().await?;
         let after = Usage::of(running.id())?;
-        Ok(Phase { written, before, after, idle: after })
+        Ok(Phase { written, before, after })
     }
 }
 
 impl Phase {
-    fn latencies(&self) -> Spread {
-        Spread::of(self.written.acks.iter().map(|ack| ack.took))
+    fn times(&self) -> impl Iterator<Item = Duration> {
+        self.written.acks.iter().map(|ack| ack.took)
     }
 
     fn cpu_per_thousand(&self) -> f64 {
