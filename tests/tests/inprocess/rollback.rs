@@ -73,6 +73,7 @@ async fn call(deliver: &Deliver) -> Result<(), bqwitness_proxy::deliver::NotReco
         status: Some(200),
         reason: None,
         reported: None,
+        sent: None,
         answer: None,
         duration_micros: 0,
     };
@@ -86,9 +87,9 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy(&entry.path(), &to)
+            copy(&entry.path(), &to);
         } else {
-            drop(std::fs::copy(entry.path(), to).unwrap())
+            std::fs::copy(entry.path(), to).unwrap();
         }
     }
 }

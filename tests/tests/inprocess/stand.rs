@@ -32,7 +32,6 @@ pub(crate) const HOST: &str = "bigquery.googleapis.com";
 pub(crate) struct Stand {
     pub(crate) folder: TempDir,
     pub(crate) cluster: Cluster,
-    pub(crate) pod: Pod,
     google: TestCa,
     recorder_ca: TestCa,
 }
@@ -58,7 +57,7 @@ impl Stand {
         cluster.write_jwks(&folder.path().join("jwks.json")).unwrap();
         let pod = Pod::of("agents", "billing");
         cluster.write_token(&pod, AUDIENCE, &folder.path().join("token")).unwrap();
-        Self { folder, cluster, pod, google, recorder_ca }
+        Self { folder, cluster, google, recorder_ca }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
