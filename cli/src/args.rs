@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 use ledger::search::{Query, ResultFilter};
 use uuid::Uuid;
@@ -92,7 +94,7 @@ pub(crate) struct FilterArgs {
     /// The session's id.
     #[arg(long)]
     session: Option<Uuid>,
-    /// Received at this time or later: 2026-11-22T10:00:00Z, or an age such as 24h or 7d.
+    /// Received at this time or later: 2026-11-22 or 2026-11-22T10:00:00Z (UTC), or an age such as 24h or 7d.
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     since: Option<Timestamp>,
     /// Received before this time.
@@ -101,7 +103,7 @@ pub(crate) struct FilterArgs {
     /// A table that was named or reported: [PROJECT.]DATASET.TABLE, or DATASET for any of its tables.
     #[arg(long)]
     table: Option<String>,
-    /// Words of the SQL, all of which must occur.
+    /// Words of the SQL, all of which must occur. `_` is part of a word: `imports_2026` is one.
     #[arg(long)]
     words: Option<String>,
     /// The API method, such as jobs.query.
@@ -206,7 +208,7 @@ impl FilterArgs {
             table: filter.table,
             words: filter.words,
             method: filter.method,
-            kind: filter.kind,
+            kind: filter.kind.map(|kind| kind.to_uppercase()),
             job: filter.job,
             result: filter.result.map(ResultArg::filter),
             refused: filter.refused.then_some(true),
@@ -227,13 +229,16 @@ impl ResultArg {
     }
 }
 
-/// A time, or how long ago it was.
+/// A time (UTC where it names no offset; a date is its midnight), or how long ago it was.
 fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
-    let age: Span =
-        text.parse().map_err(|_| "neither a time (2026-11-22T10:00:00Z) nor an age (24h, 7d)".to_owned())?;
+    if let Ok(time) = text.parse::<DateTime>() {
+        return time.to_zoned(TimeZone::UTC).map(|time| time.timestamp()).map_err(|error| error.to_string());
+    }
+    let neither = |_| "neither a time (2026-11-22, 2026-11-22T10:00:00Z) nor an age (24h, 7d)".to_owned();
+    let age: Span = text.parse().map_err(neither)?;
     let then = Zoned::now().checked_sub(age).map_err(|error| error.to_string())?;
     Ok(then.timestamp())
 }
@@ -254,6 +259,8 @@ mod tests {
         let day = Timestamp::now().as_second() - parse_time("24h").unwrap().as_second();
         assert!((86_400..86_410).contains(&day), "{day}");
         assert!(parse_time("7d").is_ok());
+        assert_eq!(parse_time("2026-11-22").unwrap().to_string(), "2026-11-22T00:00:00Z");
+        assert_eq!(parse_time("2026-11-22T10:30").unwrap().to_string(), "2026-11-22T10:30:00Z");
         assert!(parse_time("yesterday").unwrap_err().contains("24h"));
     }
 

@@ -9,7 +9,7 @@ use ledger::search::{Call, FoundTable};
 use serde::Serialize;
 
 use crate::args::{Color, Format};
-use crate::text::{one_line, printable};
+use crate::text::{escaped_json, one_line, printable};
 
 /// Columns that a table may take when standard output is no terminal.
 const DEFAULT_WIDTH: u16 = 160;
@@ -44,9 +44,7 @@ impl Output {
     }
 
     pub(crate) fn json<T: Serialize>(self, value: &T) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer(&mut out, value)?;
-        writeln!(out)
+        writeln!(io::stdout().lock(), "{}", escaped_json(&serde_json::to_string(value)?))
     }
 
     /// A table without lines, as wide as the terminal.
@@ -99,9 +97,9 @@ fn result_of(call: &Call) -> (String, TableColor) {
 
 /// `r billing.invoices, w staging.imports, +2`: read or written.
 pub(crate) fn tables_text(call: &Call) -> String {
-    let named: Vec<String> =
-        call.tables.iter().take(TABLES_SHOWN).map(|found| table_text(call, found)).collect();
-    let more = call.tables.len().saturating_sub(TABLES_SHOWN);
+    let tables: Vec<_> = call.tables.iter().filter(|found| !is_anonymous(found)).collect();
+    let named: Vec<String> = tables.iter().take(TABLES_SHOWN).map(|found| table_text(call, found)).collect();
+    let more = tables.len().saturating_sub(TABLES_SHOWN);
     let more = if more > 0 { format!(" +{more}") } else { String::new() };
     format!("{}{more}", named.join(", "))
 }

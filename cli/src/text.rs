@@ -1,12 +1,12 @@
 //! Text from the record, made safe for a terminal: an agent's SQL may hold escape sequences.
 
 /// `text` with every control character but newline and tab shown as U+FFFD, so that it can't move the cursor, change
-/// colours, or hide what follows. Bidirectional overrides count as control characters.
+/// colours, or hide what follows. What is invisible or turns the direction of text counts as a control character.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => c,
-            c if c.is_control() || is_bidirectional(c) => '\u{fffd}',
+            c if is_deceptive(c) => '\u{fffd}',
             c => c,
         })
         .collect()
@@ -22,8 +22,28 @@ pub(crate) fn one_line(text: &str, width: usize) -> String {
     format!("{kept}\u{2026}")
 }
 
-fn is_bidirectional(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// JSON text with the same characters escaped, which its readers read as they were. (They can only stand in strings.)
+pub(crate) fn escaped_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_deceptive(c) {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Control characters; line and paragraph separators; zero-width and invisible ones; marks, embeddings and overrides of direction.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
@@ -36,6 +56,15 @@ mod tests {
             printable("a\x1b[31mred\x07\u{9b}2J\u{202e}x\n\tb"),
             "a\u{fffd}[31mred\u{fffd}\u{fffd}2J\u{fffd}x\n\tb"
         );
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let hostile = "a\u{9b}31m\u{202e}\u{2028}\u{e0041}\n\"\u{1b}[2J ok \u{1f600}";
+        let json = serde_json::to_string(hostile).unwrap();
+        let escaped = escaped_json(&json);
+        assert!(!escaped.chars().any(is_deceptive), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), hostile);
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn print(answer: &Answer, wide: bool, out: Output) -> Result<(), CliError> {
     if !answer.calls.is_empty() {
         let mut table = out.table(&[
             "INDEX",
-            "TIME (UTC)",
+            "RECEIVED (UTC)",
             "AGENT",
             "POD",
             "KIND",

@@ -30,24 +30,25 @@ impl LogSource for Directory {
         named(&self.log.join("checkpoint"))
     }
 
-    fn tile(&self, tile: Tile) -> io::Result<Vec<u8>> {
-        let path = self.log.join(tile.to_string());
-        match named(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !tile.is_full() => {
-                let full = named(&self.log.join(tile.full().to_string())).map_err(|_| error)?;
-                cut(tile, &full)
-                    .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the full tile is torn"))
-            }
-            read => read,
+    fn tile(&self, tile: Tile) -> io::Result<Option<Vec<u8>>> {
+        if let Some(bytes) = present(&self.log.join(tile.to_string()))? {
+            return Ok(Some(bytes));
         }
+        let full = if tile.is_full() { None } else { present(&self.log.join(tile.full().to_string()))? };
+        Ok(full.and_then(|full| cut(tile, &full)))
     }
 
     fn blob(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
         let hex = digest.hex();
-        match named(&self.blobs.join(&hex[..2]).join(&hex)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            read => read.map(Some),
-        }
+        present(&self.blobs.join(&hex[..2]).join(&hex))
+    }
+}
+
+/// The file's bytes; `None` when there is no such file.
+fn present(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match named(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
     }
 }
 

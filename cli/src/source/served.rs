@@ -41,23 +41,26 @@ impl LogSource for Served<'_> {
         Ok(self.reader.get_public("/log/checkpoint")?.to_vec())
     }
 
-    fn tile(&self, tile: Tile) -> Result<Vec<u8>, CliError> {
-        match self.fetch(tile) {
-            Err(CliError::Refused { status: 404, .. }) if !tile.is_full() => {
-                // A partial tile may be gone once the full one is there.
-                let full = self.fetch(tile.full())?;
-                cut(tile, &full).ok_or_else(|| CliError::Answer(format!("{} is torn", tile.full())))
-            }
-            read => read,
+    fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, CliError> {
+        if let Some(bytes) = present(self.fetch(tile))? {
+            return Ok(Some(bytes));
         }
+        // A partial tile may be gone once the full one is there.
+        let full = if tile.is_full() { None } else { present(self.fetch(tile.full()))? };
+        Ok(full.and_then(|full| cut(tile, &full)))
     }
 
     fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, CliError> {
-        match self.reader.get_private(&format!("/v1/blobs/{}", digest.hex())) {
-            Ok(bytes) => Ok(Some(bytes.to_vec())),
-            Err(CliError::Refused { status: 404, .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let blob = self.reader.get_private(&format!("/v1/blobs/{}", digest.hex()));
+        present(blob.map(|bytes| bytes.to_vec()))
+    }
+}
+
+/// `None` when the recorder says that there is no such thing.
+fn present(fetched: Result<Vec<u8>, CliError>) -> Result<Option<Vec<u8>>, CliError> {
+    match fetched {
+        Err(CliError::Refused { status: 404, .. }) => Ok(None),
+        fetched => fetched.map(Some),
     }
 }
 
@@ -68,7 +71,7 @@ impl TileSource for Served<'_> {
         let known = self.tiles.borrow().get(&tile).cloned();
         let bytes = match known {
             Some(bytes) => bytes,
-            None => self.tile(tile)?,
+            None => self.tile(tile)?.ok_or_else(|| CliError::Answer(format!("{tile} is not there")))?,
         };
         let hashes =
             parse_hashes(tile, &bytes).map_err(|error| CliError::Answer(format!("{tile}: {error}")))?;

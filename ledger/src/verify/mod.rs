@@ -32,11 +32,12 @@ pub trait LogSource {
     /// The source's own.
     fn checkpoint(&self) -> Result<Vec<u8>, Self::Error>;
 
-    /// A hash tile or an entry bundle of exactly this width. (Where only the full one is left, the source cuts it.)
+    /// A hash tile or an entry bundle of exactly this width; `None` when there is none. (Where only the full one is left, the
+    /// source cuts it.)
     ///
     /// # Errors
-    /// The source's own, also when there is none.
-    fn tile(&self, tile: Tile) -> Result<Vec<u8>, Self::Error>;
+    /// The source's own: it may be there, and can't be read. Then nothing is said of the log.
+    fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, Self::Error>;
 
     /// A blob's bytes, salt first; `None` when it was deleted, or this source has no blobs.
     ///
@@ -106,8 +107,8 @@ pub enum What {
     Session,
     /// A blob is not its digest.
     Blob,
-    /// Something can't be read.
-    Unreadable,
+    /// Something that must be there is not.
+    Missing,
 }
 
 impl What {
@@ -121,7 +122,7 @@ impl What {
             Self::Content => "content",
             Self::Session => "session",
             Self::Blob => "blob",
-            Self::Unreadable => "unreadable",
+            Self::Missing => "missing",
         }
     }
 }
@@ -135,12 +136,17 @@ impl fmt::Display for Finding {
     }
 }
 
-/// There is nothing to verify.
+/// Nothing can be said of the log.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The checkpoint can't be read.
-    #[error("the checkpoint can't be read: {0}")]
-    Unreadable(String),
+    /// Something can't be read, which is not to say that it is not there.
+    #[error("{what} can't be read: {error}")]
+    Unreadable {
+        /// What.
+        what: String,
+        /// The source's error.
+        error: String,
+    },
     /// The checkpoint is not this key's.
     #[error("the checkpoint does not hold: {0}")]
     Checkpoint(#[from] BadCheckpoint),
@@ -150,20 +156,25 @@ pub enum VerifyError {
 /// hears the number of entries verified, after each bundle.
 ///
 /// # Errors
-/// [`VerifyError`] when there is no checkpoint of this key. Whatever else is wrong is in the report.
+/// [`VerifyError`] when there is no checkpoint of this key, or when the log can't be read. Whatever is wrong with what was
+/// read is in the report.
 pub fn verify_log<S: LogSource>(
     source: &S,
     key: &VerifierKey,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    let note = source.checkpoint().map_err(|error| VerifyError::Unreadable(error.to_string()))?;
+    let note = source.checkpoint().map_err(|error| unreadable("the checkpoint", &error))?;
     let checkpoint = Checkpoint::verify(&note, key)?;
     let mut walk = Walk::new(source, checkpoint);
     for bundle in 0..walk.report.checkpoint.size.div_ceil(TILE_WIDTH) {
-        walk.bundle(bundle);
+        walk.bundle(bundle)?;
         progress(walk.report.entries);
     }
-    Ok(walk.finish())
+    walk.finish()
+}
+
+fn unreadable(what: impl fmt::Display, error: &dyn fmt::Display) -> VerifyError {
+    VerifyError::Unreadable { what: what.to_string(), error: error.to_string() }
 }
 
 struct Walk<'a, S> {
@@ -200,24 +211,35 @@ impl<'a, S: LogSource> Walk<'a, S> {
     }
 
     /// Verifies one bundle: its entries against the leaf hashes, and all tiles that it fills.
-    fn bundle(&mut self, number: u64) {
+    fn bundle(&mut self, number: u64) -> Result<(), VerifyError> {
         let size = self.report.checkpoint.size;
         let tile = Tile::at(Level::Entries, number, size).expect("the loop ends with the last bundle");
-        let bytes = match self.source.tile(tile) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.find(None, What::Unreadable, format!("{tile}: {error}")),
-        };
+        let Some(bytes) = self.read(tile)? else { return Ok(()) };
         let entries = match tile::parse_bundle(tile, &bytes) {
             Ok(entries) => entries,
-            Err(error) => return self.find(None, What::Entry, format!("{tile}: {error}")),
+            Err(error) => {
+                self.find(None, What::Entry, format!("{tile}: {error}"));
+                return Ok(());
+            }
         };
-        let leaves = self.hashes(Tile { level: Level::Hashes(0), ..tile });
+        let leaves = self.hashes(Tile { level: Level::Hashes(0), ..tile })?;
         for (place, leaf) in entries.into_iter().enumerate() {
-            self.leaf(number * TILE_WIDTH + place as u64, leaf, leaves.as_ref().map(|leaves| &leaves[place]));
+            let expected = leaves.as_ref().map(|leaves| &leaves[place]);
+            self.leaf(number * TILE_WIDTH + place as u64, leaf, expected)?;
         }
+        Ok(())
     }
 
-    fn leaf(&mut self, index: u64, leaf: &[u8], expected: Option<&Hash>) {
+    /// A file that must be there.
+    fn read(&mut self, tile: Tile) -> Result<Option<Vec<u8>>, VerifyError> {
+        let bytes = self.source.tile(tile).map_err(|error| unreadable(tile, &error))?;
+        if bytes.is_none() {
+            self.find(None, What::Missing, format!("{tile} is not there"));
+        }
+        Ok(bytes)
+    }
+
+    fn leaf(&mut self, index: u64, leaf: &[u8], expected: Option<&Hash>) -> Result<(), VerifyError> {
         let hash = leaf_hash(leaf);
         if expected.is_some_and(|expected| *expected != hash) {
             self.find(
@@ -229,49 +251,43 @@ impl<'a, S: LogSource> Walk<'a, S> {
         let mut filled = Vec::new();
         self.frontier.push(hash, |tile, hashes| filled.push((tile, hashes.to_vec())));
         for (tile, hashes) in filled {
-            self.compare(tile, &hashes);
+            self.compare(tile, &hashes)?;
         }
         self.report.entries += 1;
-        self.content(index, leaf);
+        self.content(index, leaf)
     }
 
     /// Compares a tile as it lies there with what the entries make of it. Level 0 was compared entry by entry.
-    fn compare(&mut self, tile: Tile, computed: &[Hash]) {
-        if tile.level == Level::Hashes(0) {
-            return;
-        }
-        if self.hashes(tile).is_some_and(|hashes| hashes != computed) {
+    fn compare(&mut self, tile: Tile, computed: &[Hash]) -> Result<(), VerifyError> {
+        if tile.level != Level::Hashes(0) && self.hashes(tile)?.is_some_and(|hashes| hashes != computed) {
             self.find(None, What::Tile, format!("{tile} is not what the entries below it hash to"));
         }
+        Ok(())
     }
 
-    fn hashes(&mut self, tile: Tile) -> Option<Vec<Hash>> {
-        let bytes = match self.source.tile(tile) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.find(None, What::Unreadable, format!("{tile}: {error}"));
-                return None;
-            }
-        };
+    fn hashes(&mut self, tile: Tile) -> Result<Option<Vec<Hash>>, VerifyError> {
+        let Some(bytes) = self.read(tile)? else { return Ok(None) };
         match tile::parse_hashes(tile, &bytes) {
-            Ok(hashes) => Some(hashes),
+            Ok(hashes) => Ok(Some(hashes)),
             Err(error) => {
                 self.find(None, What::Tile, format!("{tile}: {error}"));
-                None
+                Ok(None)
             }
         }
     }
 
     /// Verifies what an entry says: its form, its speaker's right to say it, its place in its session, its blobs.
-    fn content(&mut self, index: u64, leaf: &[u8]) {
-        let entry = match Entry::parse(leaf) {
-            Ok(entry) => entry,
-            Err(error) => return self.find(Some(index), What::Content, error.to_string()),
-        };
-        let statement = match Statement::parse(entry.statement) {
-            Ok(statement) => statement,
-            Err(error) => return self.find(Some(index), What::Content, error.to_string()),
-        };
+    fn content(&mut self, index: u64, leaf: &[u8]) -> Result<(), VerifyError> {
+        match read_entry(leaf) {
+            Ok((entry, statement)) => self.said(index, &entry, &statement),
+            Err(message) => {
+                self.find(Some(index), What::Content, message);
+                Ok(())
+            }
+        }
+    }
+
+    fn said(&mut self, index: u64, entry: &Entry<'_>, statement: &Statement) -> Result<(), VerifyError> {
         let (role, received) = (entry.envelope.role, entry.envelope.received);
         if !role.may_write(&statement.kind) {
             self.find(
@@ -284,35 +300,34 @@ impl<'a, S: LogSource> Walk<'a, S> {
             self.find(Some(index), What::Content, "it was received before the entry that precedes it");
         }
         self.received = Some(received);
-        for message in self.sessions.take(&entry, &statement) {
+        for message in self.sessions.take(entry, statement) {
             self.find(Some(index), What::Session, message);
         }
-        self.blobs(index, &statement);
+        self.blobs(index, statement)
     }
 
-    fn blobs(&mut self, index: u64, statement: &Statement) {
+    fn blobs(&mut self, index: u64, statement: &Statement) -> Result<(), VerifyError> {
         for (role, reference) in &statement.blobs {
-            match self.source.blob(reference.digest) {
-                Ok(None) => self.report.blobs_absent += 1,
-                Ok(Some(bytes)) => match Blob::from_bytes(bytes) {
-                    Ok(blob) if blob.reference() == *reference => self.report.blobs_verified += 1,
-                    _ => self.find(
-                        Some(index),
-                        What::Blob,
-                        format!("its blob {role:?} is not {}", reference.digest),
-                    ),
-                },
-                Err(error) => self.find(Some(index), What::Unreadable, format!("its blob {role:?}: {error}")),
+            let digest = reference.digest;
+            let bytes = self
+                .source
+                .blob(digest)
+                .map_err(|error| unreadable(format_args!("blob {digest}"), &error))?;
+            match bytes.map(Blob::from_bytes) {
+                None => self.report.blobs_absent += 1,
+                Some(Ok(blob)) if blob.reference() == *reference => self.report.blobs_verified += 1,
+                Some(_) => self.find(Some(index), What::Blob, format!("its blob {role:?} is not {digest}")),
             }
         }
+        Ok(())
     }
 
-    fn finish(mut self) -> Report {
+    fn finish(mut self) -> Result<Report, VerifyError> {
         let partial: Vec<_> =
             self.frontier.partial_tiles().map(|(tile, hashes)| (tile, hashes.to_vec())).collect();
         if self.report.entries == self.report.checkpoint.size {
             for (tile, hashes) in partial {
-                self.compare(tile, &hashes);
+                self.compare(tile, &hashes)?;
             }
             if self.frontier.root() != self.report.checkpoint.root {
                 self.find(None, What::Root, "the entries do not hash to the root that the log's key signed");
@@ -326,15 +341,21 @@ impl<'a, S: LogSource> Walk<'a, S> {
             );
         }
         let sessions = self.sessions.summary();
-        Report {
+        Ok(Report {
             sessions: sessions.seen,
             open_sessions: sessions.open,
             calls: sessions.calls,
             open_calls: sessions.open_calls,
             holes: sessions.holes,
             ..self.report
-        }
+        })
     }
+}
+
+fn read_entry(leaf: &[u8]) -> Result<(Entry<'_>, Statement), String> {
+    let entry = Entry::parse(leaf).map_err(|error| error.to_string())?;
+    let statement = Statement::parse(entry.statement).map_err(|error| error.to_string())?;
+    Ok((entry, statement))
 }
 
 #[cfg(test)]

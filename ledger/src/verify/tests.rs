@@ -14,6 +14,7 @@ struct Log {
     files: BTreeMap<String, Vec<u8>>,
     blobs: HashMap<Digest, Vec<u8>>,
     leaves: Vec<Vec<u8>>,
+    unreadable: bool,
 }
 
 fn key() -> SigningNoteKey {
@@ -25,8 +26,12 @@ impl LogSource for Log {
     fn checkpoint(&self) -> Result<Vec<u8>, String> {
         self.files.get("checkpoint").cloned().ok_or_else(|| "not there".into())
     }
-    fn tile(&self, tile: Tile) -> Result<Vec<u8>, String> {
-        self.files.get(&tile.to_string()).cloned().ok_or_else(|| "not there".into())
+    fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, String> {
+        if self.unreadable {
+            Err("permission denied".into())
+        } else {
+            Ok(self.files.get(&tile.to_string()).cloned())
+        }
     }
     fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, String> {
         Ok(self.blobs.get(&digest).cloned())
@@ -35,7 +40,7 @@ impl LogSource for Log {
 
 impl Log {
     fn of(leaves: Vec<Vec<u8>>, blobs: HashMap<Digest, Vec<u8>>) -> Self {
-        let mut log = Self { files: BTreeMap::new(), blobs, leaves };
+        let mut log = Self { files: BTreeMap::new(), blobs, leaves, unreadable: false };
         log.publish();
         log
     }
@@ -180,6 +185,15 @@ fn a_deleted_blob_is_counted_and_a_changed_one_found() {
     assert_eq!(log.verify().blobs_absent, 1);
     log.blobs.get_mut(&digests[1]).unwrap()[39] ^= 1;
     assert_eq!(log.verify().findings[0].what, What::Blob);
+}
+
+/// Nothing is said against a log that can't be read.
+#[test]
+fn what_cannot_be_read_is_no_finding() {
+    let mut log = sample(1);
+    log.unreadable = true;
+    let error = verify_log(&log, key().verifier(), |_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "tile/entries/000.p/5 can't be read: permission denied");
 }
 
 #[test]

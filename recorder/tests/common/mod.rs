@@ -427,9 +427,8 @@ impl ledger::verify::LogSource for LogFiles {
         self.0.read("log/checkpoint").map_err(|error| error.to_string())
     }
 
-    fn tile(&self, tile: ledger::tile::Tile) -> Result<Vec<u8>, String> {
-        let read = bqwitness_recorder::store::reader::read_tile(&*self.0, tile);
-        read.map_err(|error| error.to_string())?.ok_or_else(|| format!("{tile} is missing"))
+    fn tile(&self, tile: ledger::tile::Tile) -> Result<Option<Vec<u8>>, String> {
+        bqwitness_recorder::store::reader::read_tile(&*self.0, tile).map_err(|error| error.to_string())
     }
 
     fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, String> {
@@ -459,7 +458,7 @@ pub fn verify(files: Arc<dyn Files>, acknowledged: &Acknowledged) -> u64 {
     let mut leaves = Vec::new();
     for index in 0..size.div_ceil(TILE_WIDTH) {
         let tile = Tile::at(Level::Entries, index, size).unwrap();
-        let bytes = source.tile(tile).unwrap();
+        let bytes = source.tile(tile).unwrap().unwrap();
         for leaf in parse_bundle(tile, &bytes).unwrap() {
             let statement = ledger::entry::Entry::parse(leaf).unwrap().statement.to_vec();
             let twice = seen.insert(statement, leaves.len());
