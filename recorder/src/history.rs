@@ -10,8 +10,12 @@ use ledger::statement::{Hole, kind};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::sessions::Sessions;
+use crate::sessions::{Place, Sessions};
 use crate::submission::{Meaning, Speaker};
+
+/// While a log is read, what is no longer needed of old sessions is forgotten after every so many entries, so that a long
+/// log takes no more memory than a short one.
+const FORGET_EVERY: u64 = 16_384;
 
 /// The sum of all entries so far.
 #[derive(Debug, Default)]
@@ -69,17 +73,21 @@ impl History {
         match entry.envelope.subject {
             Subject::Workload(workload) => {
                 let speaker = Speaker { workload, role: entry.envelope.role };
-                let place = (facts.seq, Digest::of(entry.statement));
-                self.sessions.advance(facts.session, &speaker, place, facts.meaning(), index);
+                let link = (facts.seq, Digest::of(entry.statement));
+                let place = Place { index, received: self.received };
+                self.sessions.advance(facts.session, &speaker, link, facts.meaning(), place);
             }
             Subject::Log { .. } => {
                 if let Some(lost) = facts.lost {
-                    self.sessions.close(lost.session);
+                    self.sessions.close(lost.session, self.received);
                 }
                 if let Some(hole) = facts.hole {
                     self.sessions.note_hole(hole);
                 }
             }
+        }
+        if index % FORGET_EVERY == 0 {
+            self.sessions.forget(self.received.min(Timestamp::now()));
         }
         Ok(facts.blobs.into_values().collect())
     }

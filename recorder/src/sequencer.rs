@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::error::{Reason, Refusal};
 use crate::history::History;
 use crate::metrics::Metrics;
-use crate::sessions::{Sessions, Step};
+use crate::sessions::{Place, Sessions, Step};
 use crate::store::error::StoreError;
 use crate::store::reader::LogReader;
 use crate::store::tail::Tail;
@@ -228,7 +228,7 @@ impl Sequencer {
         group: &Group,
         submission: &Submission,
     ) -> Result<Result<Vec<Step>, Refusal>, StoreError> {
-        let steps = match self.sessions.plan(submission) {
+        let steps = match self.sessions.plan(submission, Timestamp::now()) {
             Ok(steps) => steps,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -299,7 +299,8 @@ impl Sequencer {
                 placed.envelopes.push(envelope);
             } else {
                 let entry = self.append(group, &envelope, &statement.bytes)?;
-                self.sessions.apply(session, &speaker, statement, entry.index);
+                let place = Place { index: entry.index, received: entry.received };
+                self.sessions.apply(session, &speaker, statement, place);
                 placed.entries.push(entry);
                 placed.envelopes.push(raw.clone());
             }
@@ -353,9 +354,9 @@ impl Sequencer {
             tracing::warn!(session = %lost.session, open = lost.open, "a session fell silent and is closed");
             let session = lost.session;
             self.say(group, kind::SESSION_LOST, Body { lost: Some(lost), ..Body::default() })?;
-            self.sessions.close(session);
+            self.sessions.close(session, self.received);
         }
-        self.sessions.forget(self.received);
+        self.sessions.forget(Timestamp::now());
         Ok(())
     }
 

@@ -4,14 +4,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ledger::digest::Digest;
 use ledger::entry::Workload;
 use ledger::statement::{Hole, MAX_OPEN_NAMED, SessionLost};
 use uuid::Uuid;
 
 use crate::error::{Reason, Refusal};
-use crate::submission::{Meaning, SESSION_AGE, Speaker, Submission, Submitted};
+use crate::submission::{Meaning, Speaker, Submission, Submitted};
 
 /// How many of a session's last entries are remembered by `seq`, so that a repeated delivery gets its first receipt again.
 /// An older one is refused (`seq_too_old`). Twice the statements of a batch.
@@ -26,6 +26,11 @@ pub const MAX_HOLES: usize = 1024;
 /// Most sessions that are remembered; the next one is refused (`too_many_sessions`).
 pub const MAX_SESSIONS: usize = 100_000;
 
+/// How old and how far ahead a session's id may be when the session begins, in seconds (`bad_session`). Ids are remembered
+/// for longer than this after their session's end, so that none is used twice. How long a session then lives has no bound.
+pub const SESSION_AGE: i64 = 7 * 24 * 3600;
+const SESSION_AHEAD: i64 = 3600;
+
 /// A session is lost when nothing came for this many heartbeats.
 pub const LOST_AFTER_HEARTBEATS: u32 = 3;
 
@@ -33,7 +38,7 @@ pub const LOST_AFTER_HEARTBEATS: u32 = 3;
 pub const MAX_HEARTBEAT: Duration = Duration::from_secs(300);
 
 /// How long a closed session's last entries are remembered for repeated deliveries.
-const REPEATS_AFTER_CLOSE: Duration = Duration::from_secs(600);
+const REPEATS_AFTER_CLOSE: SignedDuration = SignedDuration::from_mins(10);
 
 /// All sessions that could still speak, and those whose ids must not be used again.
 #[derive(Debug, Default)]
@@ -55,7 +60,8 @@ struct Session {
     holes: Vec<Hole>,
     /// (seq, index) of the last entries, ascending.
     recent: VecDeque<(u64, u64)>,
-    closed: bool,
+    /// When it ended or was lost, by the log's time.
+    closed: Option<Timestamp>,
 }
 
 /// What is to be done with one statement of a batch.
@@ -69,12 +75,22 @@ pub enum Step {
     AfterHole(Hole),
 }
 
+/// Where an entry lies, and when it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its index.
+    pub index: u64,
+    /// By the log's time, which never runs backwards.
+    pub received: Timestamp,
+}
+
 impl Sessions {
-    /// What is to be done with each statement of a batch, without doing it.
+    /// What is to be done with each statement of a batch, without doing it. `now`, by the clock and not the log, decides
+    /// whether a session may begin; one that has begun may speak for as long as it lives.
     ///
     /// # Errors
     /// A [`Refusal`] for the first statement that does not fit: then nothing of the batch is recorded.
-    pub fn plan(&self, submission: &Submission) -> Result<Vec<Step>, Refusal> {
+    pub fn plan(&self, submission: &Submission, now: Timestamp) -> Result<Vec<Step>, Refusal> {
         let known = self.sessions.get(&submission.session);
         if known.is_none() && self.sessions.len() >= MAX_SESSIONS {
             let message = format!("the recorder remembers at most {MAX_SESSIONS} sessions: try again later");
@@ -83,17 +99,17 @@ impl Sessions {
         if known.is_some_and(|session| !same_speaker(&session.speaker, &submission.speaker)) {
             return Err(Refusal::new(Reason::ForeignSession, "the session belongs to another workload"));
         }
-        let mut chain = Chain::of(submission.session, known);
+        let mut chain = Chain::of(submission.session, known, now);
         let step = |(number, statement)| {
             chain.step(known, statement).map_err(|refusal: Refusal| refusal.of_statement(number))
         };
         submission.statements.iter().enumerate().map(step).collect()
     }
 
-    /// Records that a statement lies in the log at `index`.
-    pub fn apply(&mut self, id: Uuid, speaker: &Speaker, statement: &Submitted, index: u64) {
+    /// Records that a statement lies in the log.
+    pub fn apply(&mut self, id: Uuid, speaker: &Speaker, statement: &Submitted, place: Place) {
         let Submitted { digest, seq, meaning, .. } = statement;
-        self.advance(id, speaker, (*seq, *digest), *meaning, index);
+        self.advance(id, speaker, (*seq, *digest), *meaning, place);
     }
 
     /// The same, for an entry that recovery read.
@@ -103,7 +119,7 @@ impl Sessions {
         speaker: &Speaker,
         (seq, digest): (u64, Digest),
         meaning: Meaning,
-        index: u64,
+        Place { index, received }: Place,
     ) {
         let open = &mut self.open;
         let session = self.sessions.entry(id).or_insert_with(|| {
@@ -125,7 +141,7 @@ impl Sessions {
             Meaning::Outcome(call) => {
                 session.calls.remove(&call);
             }
-            Meaning::End => self.close(id),
+            Meaning::End => self.close(id, received),
             Meaning::Other => {}
         }
     }
@@ -151,20 +167,22 @@ impl Sessions {
     }
 
     /// Nothing more is taken for this session.
-    pub fn close(&mut self, id: Uuid) {
-        if let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.closed) {
-            session.closed = true;
+    pub fn close(&mut self, id: Uuid, at: Timestamp) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.closed.is_none()) {
+            session.closed = Some(at);
             (session.calls, session.holes) = (BTreeSet::new(), Vec::new());
             self.open -= 1;
         }
     }
 
-    /// Forgets closed sessions whose ids are too old to be accepted again, and the entries of those closed for a while.
+    /// Forgets what nobody will ask for: of sessions that have been closed for a while the last entries, and all of those
+    /// whose ids are too old to begin again. An open session is never forgotten, however old it is.
     pub fn forget(&mut self, now: Timestamp) {
-        self.sessions.retain(|id, session| !session.closed || !is_too_old(*id, now));
         let settled =
-            |session: &&mut Session| session.closed && session.heard.elapsed() > REPEATS_AFTER_CLOSE;
-        self.sessions.values_mut().filter(settled).for_each(|session| session.recent = VecDeque::new());
+            |session: &Session| session.closed.is_some_and(|at| now.duration_since(at) > REPEATS_AFTER_CLOSE);
+        self.sessions.retain(|id, session| !(settled(session) && is_too_old(*id, now)));
+        let settled = self.sessions.values_mut().filter(|session| settled(session));
+        settled.for_each(|session| session.recent = VecDeque::new());
     }
 
     /// How many sessions are open.
@@ -191,12 +209,13 @@ impl Session {
             calls: BTreeSet::new(),
             holes: Vec::new(),
             recent: VecDeque::new(),
-            closed: false,
+            closed: None,
         }
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        !self.closed && now.saturating_duration_since(self.heard) > self.heartbeat * LOST_AFTER_HEARTBEATS
+        self.closed.is_none()
+            && now.saturating_duration_since(self.heard) > self.heartbeat * LOST_AFTER_HEARTBEATS
     }
 
     fn lost(&self, id: Uuid) -> SessionLost {
@@ -221,6 +240,7 @@ struct Chain {
     last: Option<Digest>,
     next_seq: u64,
     closed: bool,
+    now: Timestamp,
     /// Calls that the batch opens, and those that it ends.
     opened: HashSet<u64>,
     ended: HashSet<u64>,
@@ -228,12 +248,13 @@ struct Chain {
 }
 
 impl Chain {
-    fn of(id: Uuid, known: Option<&Session>) -> Self {
+    fn of(id: Uuid, known: Option<&Session>, now: Timestamp) -> Self {
         Self {
             id,
             last: known.map(|session| session.last),
             next_seq: known.map_or(0, |session| session.next_seq),
-            closed: known.is_some_and(|session| session.closed),
+            closed: known.is_some_and(|session| session.closed.is_some()),
+            now,
             opened: HashSet::new(),
             ended: HashSet::new(),
             holes: Vec::new(),
@@ -264,6 +285,9 @@ impl Chain {
         if self.last.is_none() && !(starts && statement.seq == 0) {
             let message = "nothing is recorded of this session: it begins with session.start at seq 0";
             return Err(Refusal::new(Reason::SessionUnknown, message));
+        }
+        if self.last.is_none() {
+            check_age(self.id, self.now)?;
         }
         if self.last.is_some() && starts {
             return Err(Refusal::new(
@@ -338,7 +362,132 @@ fn same_speaker(one: &Speaker, other: &Speaker) -> bool {
         && (a.node.is_none() || b.node.is_none() || a.node == b.node)
 }
 
+/// A session begins at the time that its id says: one that has ended and is forgotten can't begin again.
+fn check_age(id: Uuid, now: Timestamp) -> Result<(), Refusal> {
+    match age(id, now) {
+        Some(age) if (-SESSION_AHEAD..=SESSION_AGE).contains(&age) => Ok(()),
+        _ => Err(Refusal::new(
+            Reason::BadSession,
+            "the session's id is from another time than now: check the clock, or begin a new session",
+        )),
+    }
+}
+
 fn is_too_old(id: Uuid, now: Timestamp) -> bool {
-    let begun = id.get_timestamp().and_then(|begun| i64::try_from(begun.to_unix().0).ok());
-    begun.is_none_or(|begun| now.as_second() - begun > SESSION_AGE)
+    age(id, now).is_none_or(|age| age > SESSION_AGE)
+}
+
+/// Seconds since the id was made; `None` when it does not say.
+fn age(id: Uuid, now: Timestamp) -> Option<i64> {
+    let begun = id.get_timestamp().and_then(|begun| i64::try_from(begun.to_unix().0).ok())?;
+    Some(now.as_second() - begun)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ledger::entry::Role;
+
+    const DAY: i64 = 24 * 3600;
+
+    fn speaker() -> Speaker {
+        let workload = Workload {
+            cluster: "test".into(),
+            namespace: "agents".into(),
+            service_account: "billing".into(),
+            pod: "billing-0".into(),
+            pod_uid: "u".into(),
+            node: None,
+        };
+        Speaker { workload, role: Role::Sidecar }
+    }
+
+    fn statement(seq: u64, meaning: Meaning) -> Submitted {
+        let digest = |seq: u64| Digest::of(&seq.to_be_bytes());
+        let prev = seq.checked_sub(1).map(digest);
+        Submitted { bytes: Vec::new(), digest: digest(seq), seq, prev, meaning }
+    }
+
+    fn batch(session: Uuid, statements: Vec<Submitted>) -> Submission {
+        Submission { speaker: speaker(), session, statements, blobs: HashMap::new(), elsewhere: Vec::new() }
+    }
+
+    fn id(now: Timestamp, age: i64) -> Uuid {
+        let begun = u64::try_from(now.as_second() - age).unwrap();
+        Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, begun, 0))
+    }
+
+    /// What recovery makes of a log with these statements.
+    fn known(session: Uuid, statements: &[Submitted], received: Timestamp) -> Sessions {
+        let mut sessions = Sessions::default();
+        for (index, statement) in (0..).zip(statements) {
+            sessions.apply(session, &speaker(), statement, Place { index, received });
+        }
+        sessions.hear_all();
+        sessions
+    }
+
+    fn reason(sessions: &Sessions, batch: &Submission, now: Timestamp) -> Option<Reason> {
+        sessions.plan(batch, now).err().map(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn only_a_beginning_has_an_age() {
+        let now = Timestamp::now();
+        let sessions = Sessions::default();
+        for (age, refused) in [
+            (0, None),
+            (SESSION_AGE, None),
+            (-SESSION_AHEAD, None),
+            (SESSION_AGE + 1, Some(Reason::BadSession)),
+            (30 * DAY, Some(Reason::BadSession)),
+            (-SESSION_AHEAD - 1, Some(Reason::BadSession)),
+        ] {
+            let begins = batch(id(now, age), vec![statement(0, Meaning::Start(10))]);
+            assert_eq!(reason(&sessions, &begins, now), refused, "{age} s");
+            let goes_on = batch(id(now, age), vec![statement(1, Meaning::Other)]);
+            assert_eq!(reason(&sessions, &goes_on, now), Some(Reason::SessionUnknown), "{age} s");
+        }
+    }
+
+    #[test]
+    fn an_open_session_is_never_too_old() {
+        let now = Timestamp::now();
+        let old = id(now, 30 * DAY);
+        let said = [statement(0, Meaning::Start(10)), statement(1, Meaning::Intent)];
+        let mut sessions = known(old, &said, now - SignedDuration::from_secs(29 * DAY));
+        sessions.forget(now);
+        let next = vec![statement(1, Meaning::Intent), statement(2, Meaning::Outcome(1))];
+        assert_eq!(sessions.plan(&batch(old, next), now).unwrap(), [Step::Repeat(1), Step::Next]);
+        assert_eq!(sessions.open(), 1);
+    }
+
+    #[test]
+    fn an_old_session_that_has_just_ended_is_remembered_for_repeats() {
+        let now = Timestamp::now();
+        let old = id(now, 30 * DAY);
+        let said = || vec![statement(0, Meaning::Start(10)), statement(1, Meaning::End)];
+        let mut sessions = known(old, &said(), now);
+        sessions.forget(now + REPEATS_AFTER_CLOSE);
+        assert_eq!(sessions.plan(&batch(old, said()), now).unwrap(), [Step::Repeat(0), Step::Repeat(1)]);
+        assert_eq!(
+            reason(&sessions, &batch(old, vec![statement(2, Meaning::Other)]), now),
+            Some(Reason::SessionClosed)
+        );
+        sessions.forget(now + REPEATS_AFTER_CLOSE + SignedDuration::from_secs(1));
+        assert_eq!(reason(&sessions, &batch(old, said()), now), Some(Reason::BadSession), "it is forgotten");
+        assert_eq!(sessions.sessions.len(), 0);
+    }
+
+    #[test]
+    fn an_id_is_remembered_until_it_is_too_old_to_begin() {
+        let now = Timestamp::now();
+        let young = id(now, 0);
+        let said = || vec![statement(0, Meaning::Start(10)), statement(1, Meaning::End)];
+        let mut sessions = known(young, &said(), now);
+        let later = now + SignedDuration::from_secs(SESSION_AGE - 1);
+        sessions.forget(later);
+        assert_eq!(reason(&sessions, &batch(young, said()), later), Some(Reason::SeqTooOld), "not again");
+    }
 }

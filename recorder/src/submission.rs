@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use ledger::batch::{BadBatch, Batch};
 use ledger::blob::{BadBlob, Blob, BlobRef};
 use ledger::digest::Digest;
@@ -79,7 +78,7 @@ impl Submission {
     ///
     /// # Errors
     /// A [`Refusal`] that names the statement at fault.
-    pub fn read(speaker: Speaker, bytes: &[u8], now: Timestamp) -> Result<Self, Refusal> {
+    pub fn read(speaker: Speaker, bytes: &[u8]) -> Result<Self, Refusal> {
         let batch = Batch::decode(bytes).map_err(bad_batch)?;
         let blobs: HashMap<_, _> =
             batch.blobs.into_iter().map(|blob| (blob.digest(), Arc::new(blob))).collect();
@@ -87,7 +86,7 @@ impl Submission {
         let mut submission =
             Self { speaker, session: Uuid::nil(), statements: Vec::new(), blobs, elsewhere: Vec::new() };
         for (number, bytes) in batch.statements.into_iter().enumerate() {
-            let read = submission.take(number, bytes, &mut named, now);
+            let read = submission.take(number, bytes, &mut named);
             read.map_err(|refusal| refusal.of_statement(number))?;
         }
         match submission.blobs.keys().find(|digest| !named.contains(*digest)) {
@@ -101,20 +100,14 @@ impl Submission {
         }
     }
 
-    fn take(
-        &mut self,
-        number: usize,
-        bytes: Vec<u8>,
-        named: &mut HashSet<Digest>,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
+    fn take(&mut self, number: usize, bytes: Vec<u8>, named: &mut HashSet<Digest>) -> Result<(), Refusal> {
         strict::check(&bytes, STRICT)
             .map_err(|error| Refusal::new(Reason::MalformedStatement, format!("not a statement: {error}")))?;
         let statement =
             Statement::parse(&bytes).and_then(check_chain).map_err(|error| bad_statement(&error))?;
         check_kind(self.speaker.role, &statement)?;
         if number == 0 {
-            check_session(statement.session, now)?;
+            check_session(statement.session)?;
             self.session = statement.session;
         }
         if statement.session != self.session {
@@ -191,24 +184,13 @@ fn check_kind(role: Role, statement: &Statement) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// How old and how far ahead a session's id may be, in seconds. Ids are remembered for longer than this after their
-/// session's end, so that none is used twice.
-pub const SESSION_AGE: i64 = 7 * 24 * 3600;
-const SESSION_AHEAD: i64 = 3600;
-
-/// A session's id is a UUID of version 7, whose time says until when it must be remembered.
-fn check_session(session: Uuid, now: Timestamp) -> Result<(), Refusal> {
-    let begun = session.get_timestamp().filter(|_| session.get_version_num() == 7);
-    let age =
-        begun.and_then(|begun| i64::try_from(begun.to_unix().0).ok()).map(|begun| now.as_second() - begun);
-    match age {
-        Some(age) if (-SESSION_AHEAD..=SESSION_AGE).contains(&age) => Ok(()),
-        Some(_) => Err(Refusal::new(
-            Reason::BadSession,
-            "the session's id is from another time than now: check the clock, or begin a new session",
-        )),
-        None => Err(Refusal::new(Reason::BadSession, "a session's id is a UUID of version 7")),
+/// A session's id is a UUID of version 7, whose time says until when it must be remembered. How old it may be is the
+/// sessions' to say: only they know whether it has begun.
+fn check_session(session: Uuid) -> Result<(), Refusal> {
+    if session.get_version_num() == 7 {
+        return Ok(());
     }
+    Err(Refusal::new(Reason::BadSession, "a session's id is a UUID of version 7"))
 }
 
 fn meaning(statement: &Statement) -> Meaning {

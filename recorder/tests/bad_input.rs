@@ -141,11 +141,11 @@ fn bad_batches(live: &Speaker) -> Vec<(&'static str, (u16, &'static str), Batch)
             (400, "bad_session"),
             edited(|s| s["session"] = json!("9b2b6c52-4f0a-4c1e-9c0a-0d6c2c3f4a5b")),
         ),
-        (
-            "a session of 1970",
-            (400, "bad_session"),
-            edited(|s| s["session"] = json!("00000000-0001-7000-8000-000000000001")),
-        ),
+        ("a session of 1970", (400, "bad_session"), {
+            let mut old = Speaker::new(live.token.clone());
+            old.session = "00000000-0001-7000-8000-000000000001".parse().unwrap();
+            old.start(10)
+        }),
         ("a blob missing", (400, "blob_missing"), with(blobs.statements[0].clone())),
         (
             "a blob too many",

@@ -18,7 +18,6 @@ use bqwitness_recorder::store::tail::Tail;
 use bqwitness_recorder::submission::{Speaker as Who, Submission};
 use common::memory::{Left, MemoryFiles, PowerCut};
 use common::{Acknowledged, ORIGIN, Speaker, join, verify};
-use jiff::Timestamp;
 use ledger::batch::Batch;
 use ledger::call::Access;
 use ledger::entry::{Role, Workload};
@@ -57,7 +56,7 @@ fn submission(batch: &Batch) -> Submission {
         node: None,
     };
     let who = Who { workload, role: Role::Sidecar };
-    Submission::read(who, &batch.encode(), Timestamp::now()).unwrap()
+    Submission::read(who, &batch.encode()).unwrap()
 }
 
 fn record(recorder: &Recorder, batch: &Batch, acknowledged: &mut Acknowledged) -> bool {

@@ -7,11 +7,80 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bqwitness_recorder::metrics::Metrics;
 use bqwitness_recorder::store::files::LocalFiles;
+use bqwitness_recorder::store::recover;
 use common::{Site, join, refusal, verify};
+use jiff::Timestamp;
+use ledger::batch::Batch;
 use ledger::call::Access;
-use ledger::entry::{Entry, Role};
+use ledger::entry::{Entry, Envelope, Role, Subject, Workload, encode};
 use ledger::statement::{Hole, Statement};
+use prometheus::Registry;
+use uuid::Uuid;
+
+/// A sidecar that runs for months speaks in one session: how old its id is matters only when it begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_may_live_for_months() {
+    let site = Site::new();
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    let begun = u64::try_from(Timestamp::now().as_second() - 30 * 24 * 3600).unwrap();
+    speaker.session = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, begun, 0));
+    let start = speaker.start(300);
+    begun_long_ago(&site, &start);
+
+    let recorder = site.start().await;
+    let call = speaker.seq;
+    let intent = speaker.intent("SELECT 1", "SELECT", "a.b", Access::Read);
+    recorder.client.record(&token, &join([start.clone(), intent])).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await; // a sweep for sessions to forget
+    recorder.client.record(&token, &speaker.heartbeat()).await;
+    recorder.stop().await;
+
+    let recorder = site.start().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    recorder.client.record(&token, &speaker.outcome(call, 1)).await;
+    let end = speaker.end();
+    let (places, _) = recorder.client.record(&token, &end).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (again, _) = recorder.client.record(&token, &end).await;
+    assert_eq!(again, places, "its end can be delivered again");
+    let mut unknown = speaker.clone();
+    unknown.session = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, begun, 1));
+    (unknown.seq, unknown.prev) = (0, None);
+    assert_eq!(
+        refusal(&recorder.client.post(&token, unknown.start(10).encode()).await),
+        (400, "bad_session".into()),
+        "that old, none begins"
+    );
+    recorder.stop().await;
+    verify(Arc::new(LocalFiles::open(&site.data()).unwrap()), &Vec::new());
+}
+
+/// A log that has this session's start, received when its id was made.
+fn begun_long_ago(site: &Site, start: &Batch) {
+    let files = Arc::new(LocalFiles::open(&site.data()).unwrap());
+    let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+    let mut opened = recover::open(files, common::ORIGIN, metrics).unwrap();
+    let statement = Statement::parse(&start.statements[0]).unwrap();
+    let received = Timestamp::from_second(
+        i64::try_from(statement.session.get_timestamp().unwrap().to_unix().0).unwrap(),
+    );
+    let workload = Workload {
+        cluster: "test".into(),
+        namespace: "agents".into(),
+        service_account: "billing".into(),
+        pod: "billing-0".into(),
+        pod_uid: "uid-of-billing-0".into(),
+        node: None,
+    };
+    let envelope =
+        Envelope { received: received.unwrap(), subject: Subject::Workload(workload), role: Role::Sidecar };
+    let leaf: Arc<[u8]> = encode(&envelope, &start.statements[0]).unwrap().into();
+    opened.tail.add([leaf], []);
+    opened.publisher.publish(&opened.tail).unwrap();
+}
 
 fn statements(log: &[Vec<u8>]) -> Vec<Statement> {
     log.iter().map(|leaf| Statement::parse(Entry::parse(leaf).unwrap().statement).unwrap()).collect()

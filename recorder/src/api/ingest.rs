@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use jiff::Timestamp;
 use ledger::batch::{BadBatch, MAX_BATCH, MEDIA_TYPE};
 use ledger::receipt::{Acknowledgement, Receipt};
 use tokio::sync::OwnedSemaphorePermit;
@@ -90,10 +89,9 @@ fn too_large(length: usize) -> Refusal {
 }
 
 async fn read_submission(speaker: Speaker, bytes: Bytes) -> Result<Submission, Refusal> {
-    let now = Timestamp::now();
     if bytes.len() <= INLINE_BYTES {
-        return Submission::read(speaker, &bytes, now);
+        return Submission::read(speaker, &bytes);
     }
-    let reading = tokio::task::spawn_blocking(move || Submission::read(speaker, &bytes, now));
+    let reading = tokio::task::spawn_blocking(move || Submission::read(speaker, &bytes));
     reading.await.unwrap_or_else(|_| Err(Refusal::new(Reason::Stopping, "the recorder is stopping")))
 }
