@@ -15,6 +15,18 @@ pub struct Limits {
     pub depth: usize,
     /// Most members of one object.
     pub members: usize,
+    /// Which names count as one.
+    pub spelling: Spelling,
+}
+
+/// Which names of one object count as one, so that they may not both be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// Equal ones.
+    Exact,
+    /// Also `use_legacy_sql` and `useLegacySql`: Google's APIs read both (protobuf's JSON mapping), and nobody says which
+    /// of them wins.
+    Protobuf,
 }
 
 /// The bytes are not JSON that every reader reads alike.
@@ -88,6 +100,10 @@ impl<'de> Visitor<'de> for Value<'_> {
                     names.len()
                 )));
             }
+            let name = match self.limits.spelling {
+                Spelling::Exact => name,
+                Spelling::Protobuf => camel_case(name),
+            };
             if let Some(twice) = names.replace(name) {
                 self.twice.set(true);
                 return Err(A::Error::custom(format_args!("{:?}", cut(&twice))));
@@ -121,6 +137,26 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
+}
+
+/// The camel-case spelling that protobuf gives a name.
+fn camel_case(name: Cow<'_, str>) -> Cow<'_, str> {
+    if !name.contains('_') {
+        return name;
+    }
+    let mut camel = String::with_capacity(name.len());
+    let mut after_underscore = false;
+    for c in name.chars() {
+        match c {
+            '_' => after_underscore = true,
+            c if after_underscore => {
+                camel.push(c.to_ascii_uppercase());
+                after_underscore = false;
+            }
+            c => camel.push(c),
+        }
+    }
+    Cow::Owned(camel)
 }
 
 /// Enough of a name to find it.
@@ -159,7 +195,7 @@ impl<'de> Visitor<'de> for Name {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { depth: 32, members: 100 };
+    const LIMITS: Limits = Limits { depth: 32, members: 100, spelling: Spelling::Exact };
 
     #[test]
     fn what_readers_read_differently() {
@@ -177,6 +213,18 @@ mod tests {
             );
         }
         assert!(matches!(check(b"{\"a\":\"\xff\"}", LIMITS), Err(NotStrict::Utf8(_))));
+    }
+
+    #[test]
+    fn protobuf_has_two_spellings_of_one_name() {
+        let protobuf = Limits { spelling: Spelling::Protobuf, ..LIMITS };
+        for twice in [r#"{"useLegacySql":false,"use_legacy_sql":true}"#, r#"{"a":{"x_y_z":1,"xYZ":1}}"#] {
+            assert!(check(twice.as_bytes(), LIMITS).is_ok(), "{twice}");
+            assert!(matches!(check(twice.as_bytes(), protobuf), Err(NotStrict::Duplicate(_))), "{twice}");
+        }
+        for fine in [r#"{"labels":{"a_b":"1","ab":"2"}}"#, r#"{"dry_run":true,"useLegacySql":false}"#] {
+            assert!(check(fine.as_bytes(), protobuf).is_ok(), "{fine}");
+        }
     }
 
     #[test]

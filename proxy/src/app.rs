@@ -142,6 +142,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness.clone()));
     tokio::spawn(acknowledge(deliver.clone(), acknowledged));
     tokio::spawn(deliver.clone().heartbeats(watch.clone()));
+    tokio::spawn(deliver.clone().readiness(readiness.clone()));
     let (cut, uncut) = drain::channel();
     let open_calls = proxy.metrics.open_calls.clone();
     for (_, listener) in redirected {

@@ -52,10 +52,21 @@ pub enum Refused {
     #[error(
         "bqwitness: this call was not sent to BigQuery, because it could not be recorded: {0}. Nothing was executed; it can be sent again."
     )]
-    NotRecorded(#[from] NotRecorded),
+    NotRecorded(NotRecorded),
+    /// The recorder does not accept who this pod says it is.
+    #[error(
+        "bqwitness: this call was not sent to BigQuery, because it can't be attributed to this pod: {0}. Nothing was executed."
+    )]
+    Unattributed(NotRecorded),
     /// BigQuery could not be reached or gave no answer.
     #[error("bqwitness: {0}")]
     Forward(#[from] ForwardError),
+}
+
+impl From<NotRecorded> for Refused {
+    fn from(error: NotRecorded) -> Self {
+        if error.is_unattributed() { Self::Unattributed(error) } else { Self::NotRecorded(error) }
+    }
 }
 
 /// How Google's error form says it.
@@ -91,7 +102,7 @@ impl Refused {
             Self::BrokenBody => "body_broken",
             Self::Overloaded => "overloaded",
             Self::Meaning(refusal) => refusal.category(),
-            Self::NotRecorded(error) => error.category(),
+            Self::NotRecorded(error) | Self::Unattributed(error) => error.category(),
             Self::Forward(error) => error.category(),
         }
     }
@@ -120,7 +131,8 @@ impl Refused {
             }
             Self::Meaning(
                 bigquery::Refusal::UnknownMethod { .. } | bigquery::Refusal::AmbiguousRequest(_),
-            ) => DENIED,
+            )
+            | Self::Unattributed(_) => DENIED,
             Self::Meaning(_) => INVALID,
             Self::Overloaded | Self::NotRecorded(_) => UNAVAILABLE,
             Self::Forward(_) => Form::new(StatusCode::BAD_GATEWAY, "badGateway", "UNAVAILABLE", 14),

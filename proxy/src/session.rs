@@ -89,10 +89,20 @@ async fn recorded(
         blobs: Vec::new(),
         intent: call.intent(),
     };
-    let (meaning, asked) = match understand(proxy, link, &call, &head, body).await {
-        Ok(understood) => understood,
+    let asked = match admit(proxy, link, &call, &head, body).await {
+        Ok(asked) => asked,
         Err(refused) => {
             record_refusal(proxy, draft, call, &refused, arrived).await;
+            return Err(refused);
+        }
+    };
+    let meaning = match understand(&call, &asked).await {
+        Ok(meaning) => meaning,
+        Err(refused) => {
+            // What can't be understood is evidence all the same.
+            let blobs = texts([("request", asked.deciding.as_deref())]).unwrap_or_default();
+            *body = asked.out.into_rest();
+            record_refusal(proxy, Draft { blobs, ..draft }, call, &refused, arrived).await;
             return Err(refused);
         }
     };
@@ -107,26 +117,29 @@ async fn recorded(
     forward(proxy, link, head, asked, guard).await
 }
 
-/// Is the call for this host, does its head allow it, what does its body ask?
-async fn understand(
+/// Is the call for this host, does its head allow it, and can its body be read?
+async fn admit(
     proxy: &Proxy,
     link: &Link,
     call: &Recognised,
     head: &Parts,
     body: &mut Option<Incoming>,
-) -> Result<(Meaning, Asked), Refused> {
+) -> Result<Asked, Refused> {
     authority::agree(head, &link.target)?;
     decide(call)?;
-    let asked = request_body::read(call, &head.headers, body, &proxy.body_memory).await?;
-    let meaning = match &asked.deciding {
+    request_body::read(call, &head.headers, body, &proxy.body_memory).await
+}
+
+/// What does the body ask? A long one is read on a thread that may block.
+async fn understand(call: &Recognised, asked: &Asked) -> Result<Meaning, Refused> {
+    match &asked.deciding {
         Some(deciding) if deciding.len() > limits::LONG_BODY => {
             let (call, deciding) = (call.clone(), deciding.clone());
             let reading = tokio::task::spawn_blocking(move || Meaning::read(&call, Some(&deciding)));
-            reading.await.unwrap_or(Err(Refused::Overloaded))? // no thread: the process is about to end
+            reading.await.unwrap_or(Err(Refused::Overloaded)) // no thread: the process is about to end
         }
-        deciding => Meaning::read(call, deciding.as_deref())?,
-    };
-    Ok((meaning, asked))
+        deciding => Meaning::read(call, deciding.as_deref()),
+    }
 }
 
 /// What a call asks, with the texts that its intent names.
@@ -138,16 +151,23 @@ struct Meaning {
 impl Meaning {
     fn read(call: &Recognised, deciding: Option<&[u8]>) -> Result<Self, Refused> {
         let understood = bigquery::intent(call, deciding)?;
-        let texts = [("sql", understood.sql.as_deref().map(str::as_bytes)), ("request", deciding)];
-        let mut blobs = Vec::new();
-        for (role, text) in texts {
-            if let Some(text) = text.filter(|text| !text.is_empty()) {
-                let blob = deliver::blob(text).map_err(|_| Refused::TooLarge(bigquery::MAX_DECIDING_BODY))?;
-                blobs.push((role, blob));
-            }
-        }
+        let sql = understood.sql.as_deref().map(str::as_bytes);
+        let blobs = texts([("sql", sql), ("request", deciding)])?;
         Ok(Self { understood, blobs })
     }
+}
+
+/// The texts that are there and not empty, as blobs.
+fn texts<const N: usize>(
+    texts: [(&'static str, Option<&[u8]>); N],
+) -> Result<Vec<(&'static str, Blob)>, Refused> {
+    let present =
+        texts.into_iter().filter_map(|(role, text)| Some((role, text.filter(|text| !text.is_empty())?)));
+    let blob = |(role, text)| match deliver::blob(text) {
+        Ok(blob) => Ok((role, blob)),
+        Err(_) => Err(Refused::TooLarge(bigquery::MAX_DECIDING_BODY)),
+    };
+    present.map(blob).collect()
 }
 
 /// The intent with all that the body said.

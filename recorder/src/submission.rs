@@ -8,7 +8,7 @@ use ledger::blob::{BadBlob, Blob, BlobRef};
 use ledger::digest::Digest;
 use ledger::entry::{Role, Workload};
 use ledger::statement::{BadStatement, Statement, kind};
-use ledger::strict::{self, Limits};
+use ledger::strict::{self, Limits, Spelling};
 use uuid::Uuid;
 
 use crate::error::{Reason, Refusal};
@@ -17,7 +17,7 @@ use crate::error::{Reason, Refusal};
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
 /// How deep and wide a statement's JSON may be; more is refused (`malformed_statement`).
-pub const STRICT: Limits = Limits { depth: 32, members: 4096 };
+pub const STRICT: Limits = Limits { depth: 32, members: 4096, spelling: Spelling::Exact };
 
 /// A verified speaker and what it may say.
 #[derive(Clone, Debug, PartialEq, Eq)]

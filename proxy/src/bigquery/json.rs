@@ -1,6 +1,6 @@
 //! JSON that every reader reads alike: checked whole, without building it.
 
-use ledger::strict::{self, Limits, NotStrict};
+use ledger::strict::{self, Limits, NotStrict, Spelling};
 
 use super::refusal::Refusal;
 
@@ -19,10 +19,11 @@ pub(super) fn check(body: &[u8]) -> Result<(), Refusal> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Refusal::MalformedBody("it is not a JSON object".into()));
     }
-    strict::check(body, Limits { depth: MAX_DEPTH, members: MAX_MEMBERS }).map_err(|error| match error {
-        NotStrict::Duplicate(_) => Refusal::AmbiguousBody(error.to_string()),
-        NotStrict::Utf8(_) | NotStrict::Json(_) => Refusal::MalformedBody(error.to_string()),
-    })
+    strict::check(body, Limits { depth: MAX_DEPTH, members: MAX_MEMBERS, spelling: Spelling::Protobuf })
+        .map_err(|error| match error {
+            NotStrict::Duplicate(_) => Refusal::AmbiguousBody(error.to_string()),
+            NotStrict::Utf8(_) | NotStrict::Json(_) => Refusal::MalformedBody(error.to_string()),
+        })
 }
 
 /// Reads what a call needs from a body that [`check`] accepted.
@@ -61,6 +62,8 @@ mod tests {
             (br#"{"query":"SELECT 1","query":"DROP TABLE t"}"#, "ambiguous_body"),
             (br#"{"query":"SELECT 1","qu\u0065ry":"DROP TABLE t"}"#, "ambiguous_body"),
             (br#"{"a":[{"b":{"c":1,"c":1}}]}"#, "ambiguous_body"),
+            (br#"{"useLegacySql":false,"use_legacy_sql":true}"#, "ambiguous_body"),
+            (br#"{"configuration":{"query":{"query_parameters":[],"queryParameters":[]}}}"#, "ambiguous_body"),
             (b"{} {}", "malformed_body"),
             (b"{}x", "malformed_body"),
             (b"", "malformed_body"),

@@ -164,10 +164,15 @@ impl Line {
         recorded: oneshot::Receiver<()>,
         deadline: tokio::time::Instant,
     ) -> Result<(), NotRecorded> {
-        match tokio::time::timeout_at(deadline, recorded).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.why_not("the session ended first")),
-            Err(_) => Err(self.why_not("the recorder has not confirmed it in time")),
+        let mut state = self.state.clone();
+        tokio::select! {
+            biased;
+            waited = tokio::time::timeout_at(deadline, recorded) => match waited {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(self.why_not("the session ended first")),
+                Err(_) => Err(self.why_not("the recorder has not confirmed it in time")),
+            },
+            _definite = state.wait_for(State::is_definite) => Err(self.why_not("the session ended first")),
         }
     }
 

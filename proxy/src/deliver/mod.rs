@@ -15,10 +15,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use ledger::blob::{BadBlob, Blob, SALT_LEN};
-use ledger::call::Intent;
+use ledger::call::{Intent, Outcome};
 use ledger::statement::{Body, Claimed, Connection, Heartbeat, Observed, SessionEnd, SessionStart};
 use prometheus::Registry;
 use runtime::drain::Watch;
+use runtime::readiness::Readiness;
 use rustls::crypto::SecureRandom;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -102,6 +103,12 @@ impl NotRecorded {
         self.category
     }
 
+    /// True when the call can't be attributed: sending it again does not help.
+    #[must_use]
+    pub fn is_unattributed(&self) -> bool {
+        self.category == recorder::IDENTITY_REFUSED
+    }
+
     fn new(category: &'static str, message: impl Into<String>) -> Self {
         Self { category, message: message.into() }
     }
@@ -157,7 +164,7 @@ impl Deliver {
     /// Records an intent, and waits until the recorder has proved that it is durable.
     ///
     /// # Errors
-    /// [`NotRecorded`] after the delivery timeout, when there is no room, or when the session is over. The call must not be
+    /// [`NotRecorded`] after the delivery timeout, at once when the recorder does not accept this pod's identity, when there is no room, or when the session is over. The call must not be
     /// sent. Where there was room, the intent is recorded as soon as the recorder is back, with an outcome that says so.
     pub async fn intent(&self, draft: Draft) -> Result<OpenCall, NotRecorded> {
         let started = Instant::now();
@@ -172,7 +179,8 @@ impl Deliver {
         match self.line.wait_recorded(recorded, deadline).await {
             Ok(()) => Ok(open),
             Err(error) => {
-                open.finish(refusal(error.category()), Vec::new());
+                let status = if error.is_unattributed() { 403 } else { 503 };
+                open.finish(Outcome { status: Some(status), ..refusal(error.category()) }, Vec::new());
                 Err(error)
             }
         }
@@ -187,6 +195,18 @@ impl Deliver {
         let recorded = self.line.say_about_session(heartbeat).ok_or_else(session_ended)?;
         let never = tokio::time::Instant::now() + Duration::from_secs(365 * 24 * 3600);
         self.line.wait_recorded(recorded, never).await
+    }
+
+    /// Keeps the process unready while the recorder takes nothing.
+    pub async fn readiness(self, readiness: Readiness) {
+        let mut state = self.line.state.clone();
+        while state.wait_for(|state| *state != State::Working).await.is_ok() {
+            let waiting = readiness.wait_for("recorder");
+            if state.wait_for(|state| *state == State::Working).await.is_err() {
+                return std::mem::forget(waiting); // the session is over: never ready again
+            }
+            drop(waiting);
+        }
     }
 
     /// Says that the session is alive, every [`HEARTBEAT`], until the drain.

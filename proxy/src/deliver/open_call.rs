@@ -52,7 +52,7 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        let aborted = Outcome { result: CallResult::Aborted, status: None, reason: None, ..refusal("") };
+        let aborted = Outcome { result: CallResult::Aborted, reason: None, ..refusal("") };
         self.record(aborted, Vec::new());
     }
 }
@@ -63,7 +63,7 @@ pub(super) fn refusal(category: &str) -> Outcome {
         call: 0,
         result: CallResult::Refused,
         forwarded: false,
-        status: Some(503),
+        status: None,
         reason: Some(category.into()),
         reported: None,
         sent: None,

@@ -23,6 +23,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Greatest answer that is read, in bytes: receipts of a full batch are below 1 MiB.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// Category of a call that can't be recorded because the recorder does not accept who we are.
+pub(crate) const IDENTITY_REFUSED: &str = "identity_refused";
+
 /// Where the recorder is, and what proves it and us.
 #[derive(Debug)]
 pub struct RecorderSettings {
@@ -79,7 +82,7 @@ impl DeliveryError {
             Self::Token(_) => "token_unreadable",
             Self::Unreachable(_) => "recorder_unavailable",
             Self::Busy(_) => "recorder_busy",
-            Self::Identity(_) => "identity_refused",
+            Self::Identity(_) => IDENTITY_REFUSED,
             Self::SessionClosed(_) => "session_closed",
             Self::Refused(_) => "recorder_refused",
             Self::Receipt(_) => "receipt_invalid",

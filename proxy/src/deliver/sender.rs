@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use super::chain::Placed;
 use super::follow::Follower;
 use super::metrics::Metrics;
-use super::recorder::{DeliveryError, Recorder};
+use super::recorder::{DeliveryError, IDENTITY_REFUSED, Recorder};
 
 /// First pause after a failed attempt; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -39,6 +39,17 @@ pub(super) enum State {
     Failing { category: &'static str, message: Arc<str> },
     /// The session is over; nothing will be delivered any more.
     Over { category: &'static str, message: Arc<str> },
+}
+
+impl State {
+    /// True when waiting does not help: the recorder knows who we are and says no, or takes nothing any more.
+    pub(super) fn is_definite(&self) -> bool {
+        match self {
+            Self::Working => false,
+            Self::Failing { category, .. } => *category == IDENTITY_REFUSED,
+            Self::Over { .. } => true,
+        }
+    }
 }
 
 pub(super) struct Sender {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bqwitness_tests::log::{self, Logged};
-use bqwitness_tests::programs::program;
+use bqwitness_tests::programs::{AUDIENCE, program};
 use http::StatusCode;
 use ledger::call::CallResult;
 use ledger::statement::kind;
 
-use crate::stand::{Stand, query};
+use crate::stand::{Stand, post, query};
 
 const ANSWER: &str = r#"{"kind":"bigquery#queryResponse","jobComplete":true,"totalRows":"0"}"#;
 
@@ -98,6 +98,62 @@ async fn without_a_recorder_nothing_leaves() {
         outcomes.iter().map(|outcome| (outcome.result, outcome.forwarded, outcome.status)).collect();
     assert_eq!(ends, [(CallResult::Refused, false, Some(503)), (CallResult::Answered, true, Some(200))]);
     verify(&stand.data());
+}
+
+/// Promise 2: a call that can't be attributed is refused, at once and for good, until the pod has a token that the recorder
+/// accepts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_identity_nothing_leaves() {
+    let stand = Stand::new();
+    let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+    let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
+    let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+    assert_eq!(query(&stand, &sidecar, "SELECT 1").await.0, StatusCode::OK);
+
+    let mut expired = stand.cluster.claims(&stand.pod, AUDIENCE);
+    expired["exp"] = (jiff::Timestamp::now().as_second() - 3600).into();
+    std::fs::write(stand.path("token"), stand.cluster.sign(&expired).unwrap()).unwrap();
+    let asked = std::time::Instant::now();
+    let (status, body) = query(&stand, &sidecar, "SELECT 2").await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+    assert!(body.contains("accessDenied") && body.contains("can't be attributed"), "{body}");
+    assert!(asked.elapsed() < std::time::Duration::from_secs(4), "well within the delivery timeout of 5 s");
+    assert_eq!(bigquery.arrived(), 1);
+    assert_eq!(sidecar.readiness.waiting(), ["recorder"]);
+
+    stand.cluster.write_token(&stand.pod, AUDIENCE, &stand.path("token")).unwrap();
+    let accepted = async { while query(&stand, &sidecar, "SELECT 3").await.0 != StatusCode::OK {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), accepted)
+        .await
+        .expect("a good token is noticed");
+    assert!(sidecar.stop("test").await);
+    recorder.stop().await;
+    let entries = log::read(&stand.data()).unwrap();
+    let refused = entries.iter().filter_map(|entry| entry.statement.body.outcome.as_ref());
+    let refused: Vec<_> = refused.filter(|outcome| outcome.status == Some(403)).collect();
+    assert!(!refused.is_empty() && refused.iter().all(|outcome| !outcome.forwarded), "{refused:?}");
+    verify(&stand.data());
+}
+
+/// A body that two parsers may read differently is refused, and kept: the attempt is evidence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_understood_is_refused_and_kept() {
+    let stand = Stand::new();
+    let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+    let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
+    let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+    let body = r#"{"query":"SELECT 1","query":"DROP TABLE billing.invoices"}"#;
+    assert_eq!(post(&stand, &sidecar, body.into()).await.0, StatusCode::BAD_REQUEST);
+    assert!(sidecar.stop("test").await);
+    recorder.stop().await;
+    assert_eq!(bigquery.arrived(), 0);
+    let entries = log::read(&stand.data()).unwrap();
+    let intent = entries.iter().find(|entry| entry.statement.kind == kind::CALL_INTENT).unwrap();
+    let refused = intent.statement.body.intent.as_ref().unwrap().refused.as_deref();
+    assert_eq!(refused, Some("ambiguous_body"));
+    let hex = intent.statement.blobs["request"].digest.hex();
+    let blob = std::fs::read(stand.data().join("blobs").join(&hex[..2]).join(hex)).unwrap();
+    assert_eq!(&blob[32..], body.as_bytes());
 }
 
 /// How many intents have exactly one outcome that says that the call was forwarded; every intent must have one outcome.

@@ -32,6 +32,7 @@ pub(crate) const HOST: &str = "bigquery.googleapis.com";
 pub(crate) struct Stand {
     pub(crate) folder: TempDir,
     pub(crate) cluster: Cluster,
+    pub(crate) pod: Pod,
     google: TestCa,
     recorder_ca: TestCa,
 }
@@ -57,7 +58,7 @@ impl Stand {
         cluster.write_jwks(&folder.path().join("jwks.json")).unwrap();
         let pod = Pod::of("agents", "billing");
         cluster.write_token(&pod, AUDIENCE, &folder.path().join("token")).unwrap();
-        Self { folder, cluster, google, recorder_ca }
+        Self { folder, cluster, pod, google, recorder_ca }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -187,13 +188,17 @@ impl Drop for Upstream {
 
 /// Asks the sidecar for one query, over a connection of its own: CONNECT, TLS, HTTP/1.1. The answer's status and body.
 pub(crate) async fn query(stand: &Stand, sidecar: &Running, sql: &str) -> (StatusCode, String) {
+    post(stand, sidecar, serde_json::json!({ "query": sql, "useLegacySql": false }).to_string()).await
+}
+
+/// The same with a body of any form.
+pub(crate) async fn post(stand: &Stand, sidecar: &Running, body: String) -> (StatusCode, String) {
     let tunnel = connect(sidecar.listen).await;
     let roots = runtime::tls::pinned_roots(&stand.path("bundle.pem")).unwrap();
     let tls = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()));
     let stream = tls.connect(ServerName::try_from(HOST).unwrap(), tunnel).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let driving = tokio::spawn(connection);
-    let body = serde_json::json!({ "query": sql, "useLegacySql": false }).to_string();
     let request = Request::post("/bigquery/v2/projects/acme-data/queries")
         .header("host", HOST)
         .header("content-type", "application/json")
