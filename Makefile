@@ -17,6 +17,7 @@ help:
 setup:
 	@tests/setup/machine.sh
 	@tests/setup/python.sh
+	@tests/setup/node.sh
 
 # The programs are built before the tests, which start them.
 demo: setup

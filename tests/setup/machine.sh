@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the build needs from the machine: a C compiler (SQLite and aws-lc are C), make, public root certificates, and Rust.
-# For Debian 12 or newer; a moment when all is there already.
+# And, where root runs the tests, what they make network namespaces with. For Debian 12 or newer; a moment when all is there.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -33,6 +33,14 @@ rust() {
   say "Rust $have, installed from Debian"
 }
 
+# In a shell of its own: without them, tests are skipped, and say so.
+namespaces() {
+  [ "$(id -u)" = 0 ] || return 0
+  if command -v ip >/dev/null && command -v iptables >/dev/null; then return; fi
+  (apt_install iproute2 iptables) || say 'IPROUTE2 AND IPTABLES CAN NOT BE INSTALLED HERE: tests of redirected agents will be skipped'
+}
+
 c_compiler
 roots
+namespaces
 rust

@@ -1,6 +1,7 @@
 //! Agents: unmodified BigQuery clients whose surroundings send them through a proxy, as injection does it in a pod. An
 //! agent knows nothing of the record.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 use crate::emulator::PROJECT;
-use crate::tools::{Tools, root};
+use crate::namespace::Namespace;
+use crate::tools::{Node, Tools, root};
 use crate::trouble::{Doing as _, Result, Trouble};
 
 /// The bearer token that agents send.
@@ -33,8 +35,11 @@ const BUNDLE_VARIABLES: [&str; 6] = [
 pub struct Agent {
     home: PathBuf,
     variables: Vec<(&'static str, String)>,
+    /// The words before each program: whom and where it runs as.
+    under: Vec<String>,
     client_python: PathBuf,
     bq: Option<PathBuf>,
+    node: Option<Node>,
 }
 
 /// A command that has ended.
@@ -56,24 +61,43 @@ impl Agent {
     /// # Errors
     /// The folder can't be made.
     pub fn new(tools: &Tools, home: PathBuf, proxy: SocketAddr, bundle: &Path) -> Result<Self> {
-        let config = home.join("gcloud");
-        std::fs::create_dir_all(&config).doing(format!("making {}", config.display()))?;
         let proxy = format!("http://{proxy}");
-        let mut variables = vec![
-            ("HOME", home.display().to_string()),
-            ("PATH", std::env::var("PATH").unwrap_or_default()),
-            ("LANG", "C.UTF-8".into()),
+        let way_out = [
             ("HTTPS_PROXY", proxy.clone()),
             ("https_proxy", proxy), // grpc reads only this spelling
             ("NO_PROXY", "localhost,127.0.0.1".into()),
             ("no_proxy", "localhost,127.0.0.1".into()),
+        ];
+        let mut agent = Self::at_home(tools, home, bundle)?;
+        agent.variables.extend(way_out);
+        Ok(agent)
+    }
+
+    /// An agent in `namespace`, whom nothing in its environment tells of a proxy, and who trusts `bundle`.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn redirected(tools: &Tools, home: PathBuf, namespace: &Namespace, bundle: &Path) -> Result<Self> {
+        let mut agent = Self::at_home(tools, home, bundle)?;
+        agent.under = namespace.as_agent();
+        Ok(agent)
+    }
+
+    fn at_home(tools: &Tools, home: PathBuf, bundle: &Path) -> Result<Self> {
+        let config = home.join("gcloud");
+        std::fs::create_dir_all(&config).doing(format!("making {}", config.display()))?;
+        let mut variables = vec![
+            ("HOME", home.display().to_string()),
+            ("PATH", std::env::var("PATH").unwrap_or_default()),
+            ("LANG", "C.UTF-8".into()),
             ("CLOUDSDK_CONFIG", config.display().to_string()),
             ("CLOUDSDK_CORE_PROJECT", PROJECT.into()),
             ("CLOUDSDK_AUTH_ACCESS_TOKEN", TOKEN.into()),
             ("GOOGLE_CLOUD_PROJECT", PROJECT.into()),
         ];
         variables.extend(BUNDLE_VARIABLES.map(|name| (name, bundle.display().to_string())));
-        Ok(Self { home, variables, client_python: tools.client_python.clone(), bq: tools.bq.clone() })
+        let (client_python, bq, node) = (tools.client_python.clone(), tools.bq.clone(), tools.node.clone());
+        Ok(Self { home, variables, under: Vec::new(), client_python, bq, node })
     }
 
     /// Has the machine the real `bq`?
@@ -88,7 +112,7 @@ impl Agent {
     /// There is no `bq` here, or it hangs. That the query fails is no error: see [`Finished::success`].
     pub async fn bq_query(&self, sql: &str) -> Result<Finished> {
         let bq = self.bq.as_ref().ok_or_else(|| Trouble::new("this machine has no bq"))?;
-        let mut command = Command::new(bq);
+        let mut command = self.command(bq);
         command.args(["--headless", "--quiet", "--format=json", "query", "--use_legacy_sql=false", sql]);
         self.run(command).await
     }
@@ -117,15 +141,51 @@ impl Agent {
         self.python("read_rows.py", table).await
     }
 
+    /// Has the machine Node with its BigQuery client?
+    #[must_use]
+    pub fn has_node(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// `bigquery.query(SQL)` of the Node client, as JSON: one call of `jobs.query`.
+    ///
+    /// # Errors
+    /// There is no Node here, or it hangs.
+    pub async fn node_query(&self, sql: &str) -> Result<Finished> {
+        let node =
+            self.node.as_ref().ok_or_else(|| Trouble::new("this machine has no Node with its client"))?;
+        let mut command = self.command(&node.program);
+        command.env("NODE_PATH", &node.modules);
+        command.arg(root().join("tests/agents/query.cjs")).arg(sql);
+        self.run(command).await
+    }
+
+    /// Speaks to an address as no client does; see the script. Prints what came of it.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub async fn go_round(&self, attempt: &[&str]) -> Result<Finished> {
+        let mut command = self.command(&self.client_python);
+        command.arg(root().join("tests/agents/go_round.py")).args(attempt);
+        self.run(command).await
+    }
+
     async fn python(&self, script: &str, argument: &str) -> Result<Finished> {
-        let mut command = Command::new(&self.client_python);
+        let mut command = self.command(&self.client_python);
         command.arg(root().join("tests/agents").join(script)).arg(argument);
         self.run(command).await
     }
 
+    fn command(&self, program: &Path) -> Command {
+        let mut words = self.under.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("there is at least the program"));
+        command.args(words).env_clear().envs(self.variables.iter().cloned());
+        command
+    }
+
     async fn run(&self, mut command: Command) -> Result<Finished> {
         let name = format!("{:?}", command.as_std());
-        command.env_clear().envs(self.variables.iter().cloned()).current_dir(&self.home);
+        command.current_dir(&self.home);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let start = Instant::now();
         let output = tokio::time::timeout(LIMIT, command.output()).await;

@@ -4,7 +4,7 @@
 mod forward;
 mod gzip;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -75,8 +75,16 @@ impl Front {
     /// # Errors
     /// No port, or no certificate.
     pub async fn start(ca: &TestCa, upstream: Upstream) -> Result<Self> {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), ca, upstream).await
+    }
+
+    /// The same at another address.
+    ///
+    /// # Errors
+    /// As [`Front::start`].
+    pub async fn start_at(address: SocketAddr, ca: &TestCa, upstream: Upstream) -> Result<Self> {
         let tls = TlsAcceptor::from(Arc::new(ca.server(&NAMES)?));
-        let listener = TcpListener::bind("127.0.0.1:0").await.doing("opening a port for the front")?;
+        let listener = TcpListener::bind(address).await.doing("opening a port for the front")?;
         let address = listener.local_addr().doing("asking for the front's port")?;
         let shared = Arc::new(Shared {
             arrivals: Mutex::default(),

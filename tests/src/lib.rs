@@ -13,6 +13,7 @@
 //! | [`process`] | our programs and the emulator as child processes |
 //! | [`foreign`] | a checker of logs and proofs that we did not write |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
+//! | [`namespace`] | a pod's network, whose rules leave an agent no other way |
 //! | [`bench`] | figures: how fast, how soon, in how much memory |
 
 pub mod agent;
@@ -23,6 +24,7 @@ pub mod foreign;
 pub mod front;
 pub mod identity;
 pub mod log;
+pub mod namespace;
 pub mod narrator;
 pub mod process;
 pub mod programs;

@@ -1,4 +1,4 @@
-//! What `tests/setup/python.sh` has put on this machine.
+//! What `tests/setup` has put on this machine.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,17 @@ pub struct Tools {
     pub emulator_home: PathBuf,
     /// `bq` of the Google Cloud CLI, where the machine has it.
     pub bq: Option<PathBuf>,
+    /// Node with its BigQuery client, where the machine has Node.
+    pub node: Option<Node>,
+}
+
+/// Node, and the packages that were installed for it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// `node`
+    pub program: PathBuf,
+    /// `node_modules`
+    pub modules: PathBuf,
 }
 
 /// Which emulator plays BigQuery.
@@ -60,6 +71,7 @@ impl Tools {
             emulator_program: path_of("emulator_program")?,
             emulator_home: path_of("emulator_home")?,
             bq: on_path("bq"),
+            node: node(),
         })
     }
 }
@@ -73,8 +85,15 @@ impl std::fmt::Display for EmulatorKind {
     }
 }
 
+/// As `tests/setup/node.sh` wrote it; an empty file where there is no Node.
+fn node() -> Option<Node> {
+    let modules = std::fs::read_to_string(root().join("target/test-tools-node")).ok()?;
+    let modules = PathBuf::from(modules.trim_end());
+    on_path("node").filter(|_| modules.is_dir()).map(|program| Node { program, modules })
+}
+
 /// A program of this name on `PATH`.
-fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }

@@ -1,0 +1,237 @@
+//! A network namespace like a pod's whose connections are redirected: whatever an agent in it does, ports 80 and 443 lead to
+//! the sidecar, and nothing else leads anywhere. Needs root.
+//!
+//! ```text
+//! namespace                                             this machine
+//!   agent (root without capabilities)
+//!     └─ TCP 80, 443 ──REDIRECT──> sidecar (uid 61337) ──veth──> "Google" and the recorder, at the same address
+//!     └─ all else ───REJECT
+//! ```
+//!
+//! The agent is root, as in many containers, and holds no capability, as the injector will see to: it can't become the
+//! sidecar's user, nor change the rules.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use uuid::Uuid;
+
+use crate::tools::on_path;
+use crate::trouble::{Doing as _, Result, Trouble};
+
+/// The user that sidecars in a namespace run as; nobody else does.
+pub const SIDECAR: u32 = 61_337;
+
+/// Where redirected connections arrive.
+pub const REDIRECT: &str = "127.0.0.1:15001";
+
+/// Names of Google's that have an address there. There is no other name service.
+const NAMES: &str =
+    "bigquery.googleapis.com bigquerystorage.googleapis.com www.googleapis.com storage.googleapis.com";
+
+/// RFC 2544: for tests between networks, and nobody's address. To the sidecar they are public.
+const NETWORKS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
+/// What names of namespaces begin with; the process that made them follows.
+const PREFIX: &str = "bqwitness-";
+
+/// A namespace; gone when it is dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    link: String,
+    outside: Ipv4Addr,
+    inside: Ipv4Addr,
+}
+
+impl Namespace {
+    /// What is missing here for it, if anything is.
+    #[must_use]
+    pub fn missing() -> Option<String> {
+        const NET_ADMIN: u64 = 1 << 12;
+        const SYS_ADMIN: u64 = 1 << 21;
+        let capabilities = capabilities().unwrap_or(0);
+        if capabilities & NET_ADMIN == 0 || capabilities & SYS_ADMIN == 0 {
+            return Some("a network namespace needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)".into());
+        }
+        let programs = [("ip", "iproute2"), ("iptables", "iptables"), ("setpriv", "util-linux")];
+        let absent = programs.into_iter().find(|(program, _)| on_path(program).is_none());
+        absent.map(|(program, package)| format!("no {program} on this machine (package {package})"))
+    }
+
+    /// Makes one, with a name and a network of its own.
+    ///
+    /// # Errors
+    /// The system refuses. What was made until then is taken away again.
+    pub fn make() -> Result<Self> {
+        sweep()?;
+        let id = Uuid::now_v7();
+        let [.., high, low] = *id.as_bytes();
+        // One of 32,768 networks of four addresses: two that run at once are unlikely to share one.
+        let network = u32::from(NETWORKS) + u32::from(u16::from_be_bytes([high & 0x7f, low])) * 4;
+        let namespace = Self {
+            name: format!("{PREFIX}{}-{high:02x}{low:02x}", std::process::id()),
+            link: format!("bqw{}", &id.simple().to_string()[20..]),
+            outside: Ipv4Addr::from(network + 1),
+            inside: Ipv4Addr::from(network + 2),
+        };
+        namespace.build()?;
+        Ok(namespace)
+    }
+
+    /// The only address that the sidecar reaches: this machine's. Google's names lead there, and nothing of this machine
+    /// listens there but what a test puts there.
+    #[must_use]
+    pub fn outside(&self) -> IpAddr {
+        self.outside.into()
+    }
+
+    /// The namespace's own address, which this machine reaches.
+    #[must_use]
+    pub fn inside(&self) -> IpAddr {
+        self.inside.into()
+    }
+
+    /// The words that run a program as an agent in it.
+    #[must_use]
+    pub fn as_agent(&self) -> Vec<String> {
+        self.words(&["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"])
+    }
+
+    /// The words that run a program as the sidecar in it.
+    #[must_use]
+    pub fn as_sidecar(&self) -> Vec<String> {
+        let (user, group) = (format!("--reuid={SIDECAR}"), format!("--regid={SIDECAR}"));
+        self.words(&["setpriv", &user, &group, "--clear-groups", "--no-new-privs"])
+    }
+
+    fn words(&self, then: &[&str]) -> Vec<String> {
+        ["ip", "netns", "exec", &self.name].iter().chain(then).map(|word| (*word).to_owned()).collect()
+    }
+
+    fn build(&self) -> Result<()> {
+        let (outside, inside) = (self.outside.to_string(), self.inside.to_string());
+        self.write_names()?;
+        run(&["ip", "netns", "add", &self.name])?;
+        run(&["ip", "link", "add", &self.link, "type", "veth", "peer", "name", "eth0", "netns", &self.name])?;
+        run(&["ip", "addr", "add", &format!("{outside}/30"), "dev", &self.link])?;
+        run(&["ip", "link", "set", &self.link, "up"])?;
+        self.run("ip link set lo up")?;
+        self.run(&format!("ip addr add {inside}/30 dev eth0"))?;
+        self.run("ip link set eth0 up")?;
+        self.run(&format!("ip route add default via {outside}"))?;
+        self.rules(&outside)
+    }
+
+    fn rules(&self, outside: &str) -> Result<()> {
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            self.run("ip6tables -w -A OUTPUT ! -d ::1 -j REJECT")?;
+        }
+        let port = REDIRECT.rsplit(':').next().unwrap_or_default();
+        // As the README has it.
+        self.run(&format!(
+            "iptables -w -t nat -A OUTPUT -p tcp -m multiport --dports 80,443 -m owner ! --uid-owner {SIDECAR} \
+             ! -d 127.0.0.0/8 -j REDIRECT --to-ports {port}"
+        ))?;
+        // Answers of the sidecar to what was redirected: from 127.0.0.1 to the namespace's own address.
+        self.run("iptables -w -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT")?;
+        // What was redirected has 127.0.0.1 as its destination by now.
+        self.run("iptables -w -A OUTPUT -d 127.0.0.0/8 -j ACCEPT")?;
+        self.run(&format!("iptables -w -A OUTPUT -d {outside} -m owner --uid-owner {SIDECAR} -j ACCEPT"))?;
+        self.run("iptables -w -A OUTPUT -j REJECT")
+    }
+
+    /// `ip netns exec` puts these files in the place of `/etc/hosts` and `/etc/resolv.conf`.
+    fn write_names(&self) -> Result<()> {
+        let folder = self.etc();
+        std::fs::create_dir_all(&folder).doing(format!("making {}", folder.display()))?;
+        let hosts = format!("127.0.0.1 localhost\n{} {NAMES}\n", self.outside);
+        std::fs::write(folder.join("hosts"), hosts).doing("writing a namespace's hosts")?;
+        std::fs::write(folder.join("resolv.conf"), "").doing("writing a namespace's resolv.conf")
+    }
+
+    fn etc(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.name)
+    }
+
+    fn run(&self, line: &str) -> Result<()> {
+        let words: Vec<&str> =
+            ["ip", "netns", "exec", &self.name].into_iter().chain(line.split(' ')).collect();
+        run(&words)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Whatever there is of it: it may be half built.
+        let _link = run(&["ip", "link", "del", &self.link]).is_ok();
+        let _namespace = run(&["ip", "netns", "del", &self.name]).is_ok();
+        let _files = std::fs::remove_dir_all(self.etc()).is_ok();
+        let _empty = std::fs::remove_dir("/etc/netns").is_ok();
+    }
+}
+
+/// Takes away what test runs left that were killed. Their links go with their namespaces.
+fn sweep() -> Result<()> {
+    let Ok(namespaces) = std::fs::read_dir("/run/netns") else { return Ok(()) };
+    for namespace in namespaces {
+        let name = namespace.doing("listing namespaces")?.file_name().to_string_lossy().into_owned();
+        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
+            run(&["ip", "netns", "del", &name])?;
+            let files = Path::new("/etc/netns").join(&name);
+            std::fs::remove_dir_all(&files).doing(format!("removing {}", files.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The capabilities of this process.
+fn capabilities() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    let line = words.join(" ");
+    let (program, arguments) = words.split_first().ok_or_else(|| Trouble::new("nothing to run"))?;
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.doing(format!("running {line}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Trouble::new(format!("{line}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr))))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::skip;
+
+    #[test]
+    fn a_namespace_is_made_and_gone_also_after_a_panic() {
+        if let Some(why) = Namespace::missing() {
+            return skip::skipped(&why);
+        }
+        let namespace = Namespace::make().unwrap();
+        let (name, link, etc) = (namespace.name.clone(), namespace.link.clone(), namespace.etc());
+        let there = || {
+            let seen = [
+                Path::new("/run/netns").join(&name).exists(),
+                Path::new("/sys/class/net").join(&link).exists(),
+                etc.exists(),
+            ];
+            assert!(seen.iter().all(|part| *part == seen[0]), "{seen:?}");
+            seen[0]
+        };
+        assert!(there());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _held = namespace;
+            std::panic::resume_unwind(Box::new("a test that fails"));
+        }));
+        assert!(panicked.is_err() && !there());
+    }
+}
