@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
+use ledger::search::sessions::SessionQuery;
 use ledger::search::{Query, ResultFilter};
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ Exit status: 0 done, and everything verified holds; 1 something does not hold; 2
 
 Examples:
   bqwitness search --agent agents/billing --table billing.invoices --since 24h
+  bqwitness sessions --agent agents/ --open
   bqwitness show 1042 --key log.vkey
   bqwitness replay 0199a6c5-7c3e-7c1e-9a52-2f3a51d1a9c0
   bqwitness verify-log https://recorder.bqwitness.svc:8443 --key log.vkey";
@@ -53,11 +55,13 @@ pub(crate) enum Command {
     Search(SearchArgs),
     /// Follow new calls as they are recorded.
     Tail(TailArgs),
+    /// List sessions: who spoke, since when, how many calls, and how it ended. Newest first.
+    Sessions(SessionsArgs),
     /// Show one entry, and prove that it is in the log.
     Show(EntryArgs),
     /// Print one entry's proof as a c2sp.org/tlog-proof@v1 file, after checking it.
     Proof(EntryArgs),
-    /// Tell one session as a timeline.
+    /// Tell one session as a timeline: who, when, what, what came back, what is missing, and how it ended.
     Replay(ReplayArgs),
     /// Verify a whole log: every entry, tile, session chain and blob, against the log's key.
     VerifyLog(VerifyArgs),
@@ -162,8 +166,41 @@ pub(crate) struct TailArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    /// The agent: NAMESPACE/SERVICEACCOUNT, or NAMESPACE/ for all of a namespace.
+    #[arg(long, value_name = "NS/SA")]
+    agent: Option<String>,
+    /// Name of the pod.
+    #[arg(long)]
+    pod: Option<String>,
+    /// The connection: NAMESPACE/NAME.
+    #[arg(long, value_name = "NS/NAME")]
+    connection: Option<String>,
+    /// Heard at this time or later: 2026-11-22 or 2026-11-22T10:00:00Z (UTC), or an age such as 24h or 7d.
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Begun before this time.
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Only sessions that go on.
+    #[arg(long)]
+    open: bool,
+    /// How many sessions at most.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Only sessions that began before this index: the next page.
+    #[arg(long, value_name = "INDEX")]
+    before: Option<u64>,
+    /// Wait until this many entries can be searched.
+    #[arg(long, value_name = "SIZE")]
+    wait: Option<u64>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// The session's id, as search shows it.
+    /// The session's id, as `sessions` shows it.
     pub(crate) session: Uuid,
     #[command(flatten)]
     pub(crate) reader: ReaderArgs,
@@ -213,6 +250,23 @@ impl FilterArgs {
             result: filter.result.map(ResultArg::filter),
             refused: filter.refused.then_some(true),
             ..Query::default()
+        }
+    }
+}
+
+impl SessionsArgs {
+    pub(crate) fn query(&self) -> SessionQuery {
+        SessionQuery {
+            agent: self.agent.clone(),
+            pod: self.pod.clone(),
+            connection: self.connection.clone(),
+            session: None,
+            since: self.since,
+            until: self.until,
+            open: self.open.then_some(true),
+            limit: None,
+            before: self.before,
+            wait: self.wait,
         }
     }
 }
@@ -280,5 +334,25 @@ mod tests {
         let Command::Search(search) = Arguments::parse_from(line).command else { panic!("search") };
         assert_eq!(search.filter.query().to_query_string(), "refused=true&result=open");
         assert_eq!(search.limit, 50);
+    }
+
+    #[test]
+    fn sessions_become_a_query() {
+        let line =
+            ["bqwitness", "sessions", "--recorder", "https://r", "--token-file", "t", "--open", "--pod", "p"];
+        let Command::Sessions(sessions) = Arguments::parse_from(line).command else { panic!("sessions") };
+        assert_eq!(sessions.query().to_query_string(), "open=true&pod=p");
+    }
+
+    #[test]
+    fn every_shell_is_helped() {
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "bqwitness", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for command in ["sessions", "replay", "verify-log"] {
+                assert!(script.contains(command), "{shell}: {command}");
+            }
+        }
     }
 }

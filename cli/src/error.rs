@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ledger::checkpoint::BadCheckpoint;
 use ledger::tlog_proof::BadTlogProof;
 use ledger::verify::VerifyError;
+use uuid::Uuid;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -29,6 +30,8 @@ pub(crate) enum CliError {
     NoToken,
     #[error("this log has {size} entries; there is no entry {index}")]
     NoEntry { index: u64, size: u64 },
+    #[error("there is no session {session} in the log's first {size} entries")]
+    NoSession { session: Uuid, size: u64 },
     #[error("{0}")]
     Checkpoint(#[from] BadCheckpoint),
     #[error("{0}")]

@@ -44,6 +44,7 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
     match arguments.command {
         Command::Search(search) => commands::search::run(&search, out),
         Command::Tail(tail) => commands::tail::run(&tail, out),
+        Command::Sessions(sessions) => commands::sessions::run(&sessions, out),
         Command::Show(show) => commands::show::run(&show, out),
         Command::Proof(proof) => commands::proof::run(&proof, out),
         Command::Replay(replay) => commands::replay::run(&replay, out),

@@ -10,9 +10,11 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use ledger::batch::MAX_BATCH;
 use ledger::note::VerifierKey;
+use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
 use runtime::client::HttpsClient;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use crate::args::ReaderArgs;
@@ -60,7 +62,15 @@ impl Reader {
     }
 
     pub(crate) fn search(&self, query: &Query) -> Result<Answer, CliError> {
-        let answer = self.get_private(&format!("/v1/search?{}", query.to_query_string()))?;
+        self.ask(&format!("/v1/search?{}", query.to_query_string()))
+    }
+
+    pub(crate) fn sessions(&self, query: &SessionQuery) -> Result<SessionAnswer, CliError> {
+        self.ask(&format!("/v1/sessions?{}", query.to_query_string()))
+    }
+
+    fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let answer = self.get_private(path)?;
         serde_json::from_slice(&answer).map_err(|error| CliError::Answer(error.to_string()))
     }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use comfy_table::{Cell, Color as TableColor, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use ledger::call::{Access, CallResult};
+use ledger::search::sessions::SessionState;
 use ledger::search::{Call, FoundTable};
 use serde::Serialize;
 
@@ -64,6 +65,16 @@ impl Output {
     fn heading(self, name: &str) -> Cell {
         let cell = Cell::new(name);
         if self.colored { cell.add_attribute(comfy_table::Attribute::Bold) } else { cell }
+    }
+
+    /// Whether a session goes on, in words and colour.
+    pub(crate) fn state(self, state: SessionState) -> Cell {
+        let (text, color) = match state {
+            SessionState::Open => ("open", TableColor::Yellow),
+            SessionState::Ended => ("ended", TableColor::Green),
+            SessionState::Lost => ("lost", TableColor::Red),
+        };
+        if self.colored { Cell::new(text).fg(color) } else { Cell::new(text) }
     }
 
     /// How the call ended, in words and colour.

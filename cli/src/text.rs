@@ -22,6 +22,12 @@ pub(crate) fn one_line(text: &str, width: usize) -> String {
     format!("{kept}\u{2026}")
 }
 
+/// `1 call`, `2 calls`
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 /// JSON text with the same characters escaped, which its readers read as they were. (They can only stand in strings.)
 pub(crate) fn escaped_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());

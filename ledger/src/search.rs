@@ -1,7 +1,10 @@
-//! Searches: the question and the answer of the recorder's `GET /v1/search`, which the command line shares with it.
+//! Searches: the question and the answer of the recorder's `GET /v1/search` (and of `GET /v1/sessions`, in [`sessions`]),
+//! which the command line shares with it.
 //!
 //! An answer is found through an index, which is never evidence: each call names the indexes of its entries, and those can
 //! be proved.
+
+pub mod sessions;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -196,18 +199,20 @@ pub struct FoundTable {
 
 impl Query {
     /// The query string, without `?`; empty when nothing is asked.
-    ///
-    /// # Panics
-    /// Never: every part is a string, a number or a truth value.
     #[must_use]
     pub fn to_query_string(&self) -> String {
-        let parts = serde_json::to_value(self).expect("a query is plain data");
-        let pairs = parts.as_object().into_iter().flatten().map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            format!("{name}={}", percent_encode(&value))
-        });
-        pairs.collect::<Vec<_>>().join("&")
+        query_string(self)
     }
+}
+
+/// The parts of a question as a query string.
+fn query_string(question: &impl Serialize) -> String {
+    let parts = serde_json::to_value(question).expect("every part is a string, a number or a truth value");
+    let pairs = parts.as_object().into_iter().flatten().map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{name}={}", percent_encode(&value))
+    });
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// Everything but RFC 3986's unreserved characters is escaped.

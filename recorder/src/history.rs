@@ -86,7 +86,7 @@ impl History {
                 }
             }
         }
-        if index % FORGET_EVERY == 0 {
+        if index.is_multiple_of(FORGET_EVERY) {
             self.sessions.forget(self.received.min(Timestamp::now()));
         }
         Ok(facts.blobs.into_values().collect())

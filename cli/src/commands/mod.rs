@@ -3,6 +3,7 @@
 pub(crate) mod proof;
 pub(crate) mod replay;
 pub(crate) mod search;
+pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod tail;
 pub(crate) mod verify_log;

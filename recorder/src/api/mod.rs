@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `POST /v1/batches` | speakers | [`ingest`]: statements and blobs in, receipt out |
 //! | `GET /v1/search` | readers | [`search`]: calls, from the index |
+//! | `GET /v1/sessions` | readers | [`search`]: sessions, from the index |
 //! | `GET /v1/entries/<index>` | readers | [`log`]: one leaf |
 //! | `GET /v1/blobs/<hex>` | readers | one blob, salt and content |
 //! | `GET /log/checkpoint`, `/log/tile/<level>/...` | everyone | the log's public half |
@@ -75,6 +76,7 @@ impl Api {
     pub fn router(self: Arc<Self>) -> Router {
         let readers = Router::new()
             .route("/v1/search", get(search::search))
+            .route("/v1/sessions", get(search::sessions))
             .route("/v1/entries/{index}", get(log::entry))
             .route("/v1/blobs/{digest}", get(log::blob))
             .route("/log/tile/entries/{*path}", get(log::bundle))

@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::call::{Intent, Outcome, TableUse};
-use ledger::entry::{Entry, Subject};
-use ledger::statement::Statement;
+use ledger::call::{CallResult, Intent, Outcome, TableUse};
+use ledger::entry::{Entry, Subject, Workload};
+use ledger::statement::{Body, Statement};
 use ledger::tile::{TILE_WIDTH, parse_bundle};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::query::signed;
+use super::query::{nanos, signed};
+use super::tally::Tally;
 use super::{IndexError, schema};
 use crate::metrics::Metrics;
 use crate::store::reader::LogReader;
@@ -83,7 +84,9 @@ impl Indexer {
         while covered < size {
             let end = size.min((covered / TILE_WIDTH) * TILE_WIDTH + CHUNK);
             let transaction = self.connection.transaction()?;
-            add_entries(&transaction, &self.log, covered, end)?;
+            let mut tally = Tally::default();
+            add_entries(&transaction, &mut tally, &self.log, covered, end)?;
+            tally.write(&transaction)?;
             transaction
                 .prepare_cached("UPDATE meta SET value = ? WHERE name = 'size'")?
                 .execute([end.to_string()])?;
@@ -96,7 +99,13 @@ impl Indexer {
     }
 }
 
-fn add_entries(transaction: &Transaction<'_>, log: &LogReader, from: u64, to: u64) -> Result<(), IndexError> {
+fn add_entries(
+    transaction: &Transaction<'_>,
+    tally: &mut Tally,
+    log: &LogReader,
+    from: u64,
+    to: u64,
+) -> Result<(), IndexError> {
     for number in from / TILE_WIDTH..to.div_ceil(TILE_WIDTH) {
         let first = number * TILE_WIDTH;
         let missing = || IndexError::Entry(first, "its bundle is missing".into());
@@ -104,7 +113,7 @@ fn add_entries(transaction: &Transaction<'_>, log: &LogReader, from: u64, to: u6
         let leaves =
             parse_bundle(tile, &bytes).map_err(|error| IndexError::Entry(first, error.to_string()))?;
         for (index, leaf) in (first..to).zip(leaves).skip_while(|(index, _)| *index < from) {
-            add_entry(transaction, log, index, leaf)?;
+            add_entry(transaction, tally, log, index, leaf)?;
         }
     }
     Ok(())
@@ -112,19 +121,77 @@ fn add_entries(transaction: &Transaction<'_>, log: &LogReader, from: u64, to: u6
 
 fn add_entry(
     transaction: &Transaction<'_>,
+    tally: &mut Tally,
     log: &LogReader,
     index: u64,
     leaf: &[u8],
 ) -> Result<(), IndexError> {
     let entry = Entry::parse(leaf).map_err(|error| IndexError::Entry(index, error.to_string()))?;
-    let Subject::Workload(_) = entry.envelope.subject else { return Ok(()) };
     // A statement of a later version of the format is recorded, not searchable.
     let Ok(mut statement) = Statement::parse(entry.statement) else { return Ok(()) };
+    let Subject::Workload(workload) = &entry.envelope.subject else {
+        return add_recorders(transaction, tally, index, &statement.body);
+    };
+    tally.heard(statement.session, index, entry.envelope.received, &statement.body);
     match (statement.body.intent.take(), statement.body.outcome.take()) {
-        (Some(intent), _) => add_intent(transaction, log, index, &entry, &statement, &intent),
-        (_, Some(outcome)) => add_outcome(transaction, index, &statement, &outcome),
+        (Some(intent), _) => {
+            tally.intent(statement.session, intent.refused.is_some());
+            add_intent(transaction, log, index, &entry, &statement, &intent)
+        }
+        (_, Some(outcome)) => add_outcome(transaction, tally, index, &statement, &outcome),
+        _ if statement.body.start.is_some() => add_session(transaction, index, &entry, workload, &statement),
         _ => Ok(()),
     }
+}
+
+/// What the recorder says of a session.
+fn add_recorders(
+    transaction: &Transaction<'_>,
+    tally: &mut Tally,
+    index: u64,
+    body: &Body,
+) -> Result<(), IndexError> {
+    if let Some(lost) = &body.lost {
+        tally.lost(lost.session, index);
+    }
+    if let Some(hole) = &body.hole {
+        tally.hole(hole);
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO holes (session, idx, first, last) VALUES (?, ?, ?, ?)")?
+            .execute(params![hole.session.as_bytes(), signed(index), signed(hole.from), signed(hole.to)])?;
+    }
+    Ok(())
+}
+
+fn add_session(
+    transaction: &Transaction<'_>,
+    index: u64,
+    entry: &Entry<'_>,
+    workload: &Workload,
+    statement: &Statement,
+) -> Result<(), IndexError> {
+    let received = nanos(entry.envelope.received);
+    transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO sessions (idx, session, received, namespace, agent, pod, connection, heard)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            signed(index),
+            statement.session.as_bytes(),
+            received,
+            workload.namespace,
+            entry.envelope.subject.to_string(),
+            workload.pod,
+            connection_name(statement),
+            received,
+        ])?;
+    Ok(())
+}
+
+/// `namespace/name`
+fn connection_name(statement: &Statement) -> Option<String> {
+    statement.connection.as_ref().map(|connection| format!("{}/{}", connection.namespace, connection.name))
 }
 
 fn add_intent(
@@ -136,7 +203,6 @@ fn add_intent(
     intent: &Intent,
 ) -> Result<(), IndexError> {
     let Subject::Workload(workload) = &entry.envelope.subject else { return Ok(()) };
-    let connection = statement.connection.as_ref().map(|c| format!("{}/{}", c.namespace, c.name));
     let mut insert = transaction.prepare_cached(
         "INSERT OR IGNORE INTO calls (idx, received, namespace, agent, pod, connection, session, seq, method, kind, job, refused)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -147,7 +213,7 @@ fn add_intent(
         workload.namespace,
         entry.envelope.subject.to_string(),
         workload.pod,
-        connection,
+        connection_name(statement),
         statement.session.as_bytes(),
         signed(statement.seq),
         intent.method,
@@ -169,6 +235,7 @@ fn add_intent(
 /// Joins an outcome with its call. An outcome whose intent is missing (a `log.hole` says so) has no call to join.
 fn add_outcome(
     transaction: &Transaction<'_>,
+    tally: &mut Tally,
     index: u64,
     statement: &Statement,
     outcome: &Outcome,
@@ -177,9 +244,9 @@ fn add_outcome(
     let reported = outcome.reported.as_ref();
     let mut update = transaction.prepare_cached(
         "UPDATE calls SET outcome = ?, result = ?, kind = coalesce(?, kind), job = coalesce(?, job)
-         WHERE session = ? AND seq = ? AND outcome IS NULL RETURNING idx",
+         WHERE session = ? AND seq = ? AND outcome IS NULL RETURNING idx, refused",
     )?;
-    let call: Option<i64> = update
+    let call: Option<(i64, bool)> = update
         .query_row(
             params![
                 signed(index),
@@ -189,13 +256,17 @@ fn add_outcome(
                 statement.session.as_bytes(),
                 signed(outcome.call),
             ],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    match (call.and_then(|call| u64::try_from(call).ok()), reported) {
-        (Some(call), Some(reported)) => add_tables(transaction, call, None, &reported.tables),
-        _ => Ok(()),
+    let Some((call, refused)) = call else { return Ok(()) };
+    // A call can be refused after its intent, when that was too late to be acknowledged in time.
+    let refused_now = outcome.result == CallResult::Refused && !refused;
+    if refused_now {
+        transaction.prepare_cached("UPDATE calls SET refused = TRUE WHERE idx = ?")?.execute([call])?;
     }
+    tally.outcome(statement.session, refused_now);
+    reported.map_or(Ok(()), |reported| add_tables(transaction, call.cast_unsigned(), None, &reported.tables))
 }
 
 fn add_tables(

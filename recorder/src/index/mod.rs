@@ -1,11 +1,14 @@
 //! The search index: SQLite behind the log. It is fed from published entries alone, so it never slows an acknowledgement,
 //! and it can be deleted at any time: it is then built again, while answers say how far it goes.
 
+mod conditions;
 pub mod feed;
 pub mod query;
 pub mod render;
 pub mod schema;
 pub mod searcher;
+pub mod sessions;
+mod tally;
 
 pub use feed::Indexer;
 pub use searcher::Searcher;

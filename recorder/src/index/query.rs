@@ -1,10 +1,11 @@
 //! A question as SQL: which calls, without what they say.
 
+use jiff::Timestamp;
 use ledger::search::{DEFAULT_LIMIT, MAX_LIMIT, Query, ResultFilter};
-use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
 use super::IndexError;
+use super::conditions::Conditions;
 
 /// A call that was found: where its entries lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,24 +31,10 @@ pub fn signed(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
 
-/// Conditions and their values, in the order of the question marks.
-#[derive(Default)]
-struct Conditions {
-    texts: Vec<String>,
-    values: Vec<Value>,
-}
-
-impl Conditions {
-    fn add(&mut self, text: &str, value: impl Into<Value>) {
-        self.texts.push(text.into());
-        self.values.push(value.into());
-    }
-
-    fn equal(&mut self, column: &str, value: Option<&String>) {
-        if let Some(value) = value {
-            self.add(&format!("calls.{column} = ?"), value.clone());
-        }
-    }
+/// Nanoseconds since 1970, until 2262: times of sessions are kept to the digit.
+#[must_use]
+pub fn nanos(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 /// Finds one page of calls.
@@ -58,14 +45,14 @@ pub fn find(connection: &Connection, query: &Query) -> Result<Page, IndexError> 
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let (driver, key, mut conditions) = driver(query)?;
     narrow(connection, query, key, &mut conditions)?;
-    let wheres = if conditions.texts.is_empty() { "TRUE".into() } else { conditions.texts.join(" AND ") };
     let order = if query.from.is_some() { "ASC" } else { "DESC" };
     let sql = format!(
-        "SELECT calls.idx, calls.outcome FROM {driver} WHERE {wheres} ORDER BY {key} {order} LIMIT {}",
+        "SELECT calls.idx, calls.outcome FROM {driver} WHERE {} ORDER BY {key} {order} LIMIT {}",
+        conditions.text(),
         limit + 1
     );
     let mut select = connection.prepare_cached(&sql)?;
-    let hits = select.query_map(params_from_iter(conditions.values), |row| {
+    let hits = select.query_map(params_from_iter(conditions.into_values()), |row| {
         let (index, outcome): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
         Ok(Hit { index: index.cast_unsigned(), outcome: outcome.map(i64::cast_unsigned) })
     })?;
@@ -79,7 +66,7 @@ pub fn find(connection: &Connection, query: &Query) -> Result<Page, IndexError> 
 
 /// What leads the search, so that the newest come first without sorting: words, else a table, else the calls themselves.
 fn driver(query: &Query) -> Result<(&'static str, &'static str, Conditions), IndexError> {
-    let mut conditions = Conditions::default();
+    let mut conditions = Conditions::on("calls");
     if let Some(words) = &query.words {
         conditions.add("words MATCH ?", phrase(words)?);
         if let Some(table) = &query.table {
@@ -131,16 +118,7 @@ fn narrow(
         from,
         wait: _,
     } = query;
-    match agent.as_ref().map(|agent| (agent, agent.strip_suffix('/'))) {
-        Some((_, Some(namespace))) => conditions.add("calls.namespace = ?", namespace.to_owned()),
-        Some((agent, None)) if agent.contains('/') => conditions.add("calls.agent = ?", agent.clone()),
-        Some(_) => {
-            return Err(IndexError::Query(
-                "agent is written NAMESPACE/SERVICE-ACCOUNT, or NAMESPACE/".into(),
-            ));
-        }
-        None => {}
-    }
+    conditions.agent(agent.as_ref())?;
     conditions.equal("pod", pod.as_ref());
     conditions.equal("connection", connection_name.as_ref());
     conditions.equal("method", method.as_ref());
@@ -150,10 +128,10 @@ fn narrow(
         conditions.add("calls.session = ?", session.as_bytes().to_vec());
     }
     if let Some(refused) = refused {
-        conditions.texts.push(if *refused { "calls.refused".into() } else { "NOT calls.refused".into() });
+        conditions.hold(if *refused { "calls.refused" } else { "NOT calls.refused" });
     }
     match result {
-        Some(ResultFilter::Open) => conditions.texts.push("calls.result IS NULL".into()),
+        Some(ResultFilter::Open) => conditions.hold("calls.result IS NULL"),
         Some(result) => {
             let text = serde_json::to_value(result).ok().and_then(|text| text.as_str().map(str::to_owned));
             conditions.add("calls.result = ?", text.unwrap_or_default());

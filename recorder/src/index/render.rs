@@ -29,7 +29,7 @@ impl<'a> Leaves<'a> {
         Self { log, bundles: Vec::new() }
     }
 
-    fn leaf(&mut self, index: u64) -> Result<Arc<[u8]>, IndexError> {
+    pub(super) fn leaf(&mut self, index: u64) -> Result<Arc<[u8]>, IndexError> {
         let missing = || IndexError::Entry(index, "it is not in the log".into());
         let number = index / TILE_WIDTH;
         let place = usize::try_from(index % TILE_WIDTH).expect("below 256");

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::IndexError;
 
 /// Changes with the tables: an index of another version is built again.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -40,6 +40,35 @@ const TABLES: &str = "
     CREATE INDEX calls_by_kind ON calls (kind);
     CREATE INDEX calls_by_job ON calls (job) WHERE job IS NOT NULL;
     CREATE INDEX calls_refused ON calls (idx) WHERE refused;
+    -- One row for each session.start; `idx` is its index in the log. What follows from later entries is counted here.
+    CREATE TABLE sessions (
+        idx INTEGER PRIMARY KEY,
+        session BLOB NOT NULL UNIQUE,
+        received INTEGER NOT NULL, -- nanoseconds since 1970
+        namespace TEXT NOT NULL,
+        agent TEXT NOT NULL, -- namespace/service-account
+        pod TEXT NOT NULL,
+        connection TEXT, -- namespace/name
+        heard INTEGER NOT NULL, -- when its last statement was received
+        state TEXT NOT NULL DEFAULT 'open', -- open, ended, lost
+        ending INTEGER, -- index of its session.end or session.lost
+        calls INTEGER NOT NULL DEFAULT 0,
+        open_calls INTEGER NOT NULL DEFAULT 0,
+        refused INTEGER NOT NULL DEFAULT 0,
+        unrecorded INTEGER NOT NULL DEFAULT 0,
+        holes INTEGER NOT NULL DEFAULT 0,
+        missing INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX sessions_by_namespace ON sessions (namespace);
+    CREATE INDEX sessions_by_agent ON sessions (agent);
+    CREATE INDEX sessions_by_pod ON sessions (pod);
+    CREATE INDEX sessions_by_connection ON sessions (connection);
+    CREATE INDEX sessions_open ON sessions (idx) WHERE state = 'open';
+    -- One row for each log.hole.
+    CREATE TABLE holes (
+        session BLOB NOT NULL, idx INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        PRIMARY KEY (session, idx)
+    ) WITHOUT ROWID;
     -- A table is here under `dataset`, `dataset.table` and `project.dataset.table`.
     CREATE TABLE tables (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
     -- The words of each call's SQL; the text itself stays in its blob.

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{Semaphore, watch};
 
 use super::render::Leaves;
-use super::{IndexError, query, schema};
+use super::{IndexError, query, schema, sessions};
 use crate::error::{Reason, Refusal};
 use crate::store::reader::LogReader;
 
@@ -35,12 +36,29 @@ impl Searcher {
         Self { data, log, covered, idle: std::sync::Arc::default(), turns: Semaphore::new(SEARCHES) }
     }
 
-    /// Answers a question.
+    /// Answers a question about calls.
     ///
     /// # Errors
     /// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
     pub async fn search(&self, query: Query) -> Result<Answer, Refusal> {
-        if let Some(size) = query.wait {
+        self.ask(query.wait, move |index, log| calls(index, log, &query)).await
+    }
+
+    /// Answers a question about sessions.
+    ///
+    /// # Errors
+    /// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+    pub async fn sessions(&self, query: SessionQuery) -> Result<SessionAnswer, Refusal> {
+        self.ask(query.wait, move |index, log| found_sessions(index, log, &query)).await
+    }
+
+    /// Looks into the index, in turn and not for too long, once it covers `wait` entries or that took too long.
+    async fn ask<T: Send + 'static>(
+        &self,
+        wait: Option<u64>,
+        look: impl FnOnce(&Connection, &LogReader) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        if let Some(size) = wait {
             self.wait_for(size).await;
         }
         let _turn = self.turns.acquire().await;
@@ -48,7 +66,7 @@ impl Searcher {
         let interrupt = connection.get_interrupt_handle();
         let (log, idle) = (self.log.clone(), self.idle.clone());
         let mut searching = tokio::task::spawn_blocking(move || {
-            let answer = answer(&connection, &log, &query);
+            let answer = look(&connection, &log);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             answer
         });
@@ -77,7 +95,7 @@ impl Searcher {
 }
 
 /// Size and hits are read in one transaction, so that the size is true of the hits.
-fn answer(connection: &Connection, log: &LogReader, query: &Query) -> Result<Answer, IndexError> {
+fn calls(connection: &Connection, log: &LogReader, query: &Query) -> Result<Answer, IndexError> {
     let transaction = connection.unchecked_transaction()?;
     let size = schema::covered(&transaction)?;
     let page = query::find(&transaction, query)?;
@@ -85,6 +103,19 @@ fn answer(connection: &Connection, log: &LogReader, query: &Query) -> Result<Ans
     let mut leaves = Leaves::new(log);
     let calls = page.hits.into_iter().map(|hit| leaves.call(hit)).collect::<Result<_, _>>()?;
     Ok(Answer { size, calls, next: page.next })
+}
+
+fn found_sessions(
+    connection: &Connection,
+    log: &LogReader,
+    query: &SessionQuery,
+) -> Result<SessionAnswer, IndexError> {
+    let transaction = connection.unchecked_transaction()?;
+    let size = schema::covered(&transaction)?;
+    let page = sessions::find(&transaction, query)?;
+    let holes = query.session.map(|session| sessions::holes(&transaction, session)).transpose()?;
+    drop(transaction);
+    sessions::answer(size, &page, &holes.unwrap_or_default(), &mut Leaves::new(log))
 }
 
 fn refuse(error: &IndexError) -> Refusal {
