@@ -9,7 +9,7 @@ use crate::digest::Digest;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
-    /// The method's name in the API's discovery document (`jobs.query`), or [`UNKNOWN_METHOD`].
+    /// The method's name in the API's discovery document (`jobs.query`), [`UNKNOWN_METHOD`], or [`OTHER_METHOD`].
     pub method: String,
     /// The request line, without secrets.
     pub http: HttpTarget,
@@ -39,6 +39,9 @@ pub struct Intent {
 
 /// The name of a call that looks like BigQuery and is not in the method table.
 pub const UNKNOWN_METHOD: &str = "unknown";
+
+/// The name of a call to another Google API, on a host that is looked into because BigQuery can be reached through it.
+pub const OTHER_METHOD: &str = "other";
 
 /// How many tables an intent or outcome lists.
 pub const MAX_TABLES: usize = 128;

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::body_memory::BodyMemory;
 use crate::ca::{Ca, CaError};
-use crate::config::{Config, OtherEgress};
+use crate::config::{Config, Egress};
 use crate::deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecorded};
 use crate::files::{self, Readers};
 use crate::forward::{Forwarder, Overrides};
@@ -36,7 +36,7 @@ pub struct Proxy {
     /// Where the agents' certificate bundle lies.
     pub bundle: PathBuf,
     /// What becomes of connections to other hosts.
-    pub other_egress: OtherEgress,
+    pub egress: Egress,
     /// Addresses of names that are not looked up.
     pub overrides: Overrides,
     /// The session.
@@ -129,7 +129,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let proxy = Arc::new(Proxy {
         ca,
         bundle: config.bundle,
-        other_egress: config.other_egress,
+        egress: config.egress,
         overrides: config.overrides,
         deliver: deliver.clone(),
         forwarder,

@@ -20,8 +20,6 @@ pub enum AgentBody {
     Own(Option<Bytes>),
     /// BigQuery's, recorded as it passes.
     Captured(Box<Captured>),
-    /// Another API's, as it is.
-    Passed(crate::forward::UpstreamBody),
 }
 
 impl Body for AgentBody {
@@ -35,7 +33,6 @@ impl Body for AgentBody {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Captured(captured) => Pin::new(captured.as_mut()).poll_frame(cx),
-            Self::Passed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -43,7 +40,6 @@ impl Body for AgentBody {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Captured(captured) => captured.is_end_stream(),
-            Self::Passed(body) => body.is_end_stream(),
         }
     }
 
@@ -51,7 +47,6 @@ impl Body for AgentBody {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Captured(captured) => captured.size_hint(),
-            Self::Passed(body) => body.size_hint(),
         }
     }
 }

@@ -62,7 +62,11 @@ pub struct Flags {
     /// Trust these roots (PEM) for BigQuery, and none of the system's.
     #[arg(long, env = "BQWITNESS_UPSTREAM_CA", value_name = "FILE")]
     pub upstream_ca: Option<PathBuf>,
-    /// What becomes of connections to other hosts than BigQuery's: splice (copied untouched) or refuse.
+    /// What becomes of connections to other Google APIs: inspect (TLS is terminated, each request must be for the host that it
+    /// was set up for, and is recorded with its head), splice (copied untouched) or refuse.
+    #[arg(long, env = "BQWITNESS_OTHER_GOOGLE_APIS", default_value = "inspect", value_name = "WHAT")]
+    pub other_google_apis: String,
+    /// What becomes of connections to hosts that are not Google's: splice (copied untouched) or refuse.
     #[arg(long, env = "BQWITNESS_OTHER_EGRESS", default_value = "splice", value_name = "WHAT")]
     pub other_egress: String,
     /// Where to write the addresses as JSON once the proxy listens; for ports that the system chose.
@@ -103,8 +107,8 @@ pub struct Config {
     pub overrides: Overrides,
     /// The roots that BigQuery's certificate must come from.
     pub upstream_roots: RootCertStore,
-    /// See [`Flags::other_egress`].
-    pub other_egress: OtherEgress,
+    /// What becomes of connections to other hosts than BigQuery's.
+    pub egress: Egress,
     /// See [`Flags::port_file`].
     pub port_file: Option<PathBuf>,
     /// See [`Flags::deliver_timeout`].
@@ -115,7 +119,41 @@ pub struct Config {
     pub digest: Digest,
 }
 
-/// What becomes of connections to hosts that are not BigQuery's.
+/// What becomes of connections to other hosts than BigQuery's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// See [`Flags::other_google_apis`].
+    pub google: OtherGoogleApis,
+    /// See [`Flags::other_egress`].
+    pub other: OtherEgress,
+}
+
+/// What becomes of connections to other Google APIs. The same front ends serve them and BigQuery, and go by the Host of each
+/// request: a connection that is spliced may carry BigQuery calls that nobody records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherGoogleApis {
+    /// TLS is terminated, and each request must be for the host that it was set up for.
+    Inspect,
+    /// Bytes are copied both ways, untouched and unrecorded.
+    Splice,
+    /// The connection is refused.
+    Refuse,
+}
+
+impl FromStr for OtherGoogleApis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "inspect" => Ok(Self::Inspect),
+            "splice" => Ok(Self::Splice),
+            "refuse" => Ok(Self::Refuse),
+            other => Err(format!("{other:?} is none of \"inspect\", \"splice\" and \"refuse\"")),
+        }
+    }
+}
+
+/// What becomes of connections to hosts that are not Google's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherEgress {
     /// Bytes are copied both ways, untouched and unrecorded.
@@ -163,7 +201,8 @@ impl Flags {
         let connection = mistakes.check("connection", connection(&self.connection));
         let overrides = mistakes.check("resolve", overrides(&self.resolve));
         let upstream_roots = mistakes.check("upstream-ca", upstream_roots(self.upstream_ca.as_deref()));
-        let other_egress = mistakes.check("other-egress", self.other_egress.parse());
+        let google = mistakes.check("other-google-apis", self.other_google_apis.parse());
+        let other = mistakes.check("other-egress", self.other_egress.parse());
         let deliver_timeout = mistakes.check("deliver-timeout", seconds(&self.deliver_timeout));
         let drain_timeout = mistakes.check("drain-timeout", seconds(&self.drain_timeout));
         mistakes.check("log-format", self.log_format.parse::<LogFormat>());
@@ -178,7 +217,7 @@ impl Flags {
                 connection: connection?,
                 overrides: overrides?,
                 upstream_roots: upstream_roots?,
-                other_egress: other_egress?,
+                egress: Egress { google: google?, other: other? },
                 port_file: self.port_file,
                 deliver_timeout: deliver_timeout?,
                 drain_timeout: drain_timeout?,

@@ -20,8 +20,6 @@ pub struct Metrics {
     upstream_failures: IntCounterVec,
     /// Connections that agents broke by what is no HTTP.
     pub malformed: IntCounter,
-    /// Requests to shared Google hosts that are not BigQuery's: forwarded, not recorded.
-    pub passed: IntCounter,
 }
 
 /// Seconds from a request's head to the end of its answer.
@@ -77,10 +75,6 @@ impl Metrics {
                 &["category"],
             )?,
             malformed: counter("bqwitness_malformed_total", "Connections of agents that broke HTTP.")?,
-            passed: counter(
-                "bqwitness_passed_total",
-                "Requests to shared Google hosts that are not BigQuery's.",
-            )?,
         })
     }
 

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, EXPECT, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
@@ -18,7 +17,7 @@ use ledger::statement::{Claimed, MAX_CLAIM, Observed};
 use crate::app::Proxy;
 use crate::authority;
 use crate::bigquery::{self, HostClass, Recognised, Understood};
-use crate::body::{AgentBody, OutBody};
+use crate::body::AgentBody;
 use crate::capture::capture;
 use crate::decide::decide;
 use crate::deliver::{self, Draft, NotRecorded};
@@ -44,11 +43,7 @@ pub async fn call(proxy: &Proxy, link: &Link, request: Request<Incoming>) -> Res
     let (head, body) = request.into_parts();
     let (grpc, hears_out) = (is_grpc(&head.headers), must_be_heard_out(&head));
     let mut body = Some(body);
-    let story = if is_bigquery(link, &head) {
-        recorded(proxy, link, head, &mut body, arrived).await
-    } else {
-        passed(proxy, link, head, &mut body).await
-    };
+    let story = recorded(proxy, link, head, &mut body, arrived).await;
     match story {
         Ok(answer) => answer,
         Err(refused) => {
@@ -62,10 +57,20 @@ pub async fn call(proxy: &Proxy, link: &Link, request: Request<Incoming>) -> Res
     }
 }
 
-/// A shared Google host serves other APIs too; those are told by their path.
-fn is_bigquery(link: &Link, head: &Parts) -> bool {
-    let shared = bigquery::classify_host(&link.target.name) == HostClass::SharedGoogle;
-    !shared || bigquery::is_bigquery_path(head.uri.path())
+/// What the head says. A shared host serves other APIs too, which are told by their path; the hosts of other APIs are looked
+/// into only so that no request on them is for BigQuery's.
+fn recognise(link: &Link, head: &Parts) -> Recognised {
+    let name = &link.target.name;
+    let is_bigquery = match bigquery::classify_host(name) {
+        HostClass::BigQuery => true,
+        HostClass::SharedGoogle => bigquery::is_bigquery_path(head.uri.path()),
+        HostClass::OtherGoogle | HostClass::Other => false,
+    };
+    if is_bigquery {
+        bigquery::recognise(&head.method, name, &head.uri, &head.headers)
+    } else {
+        bigquery::other(&head.method, name, &head.uri)
+    }
 }
 
 /// An HTTP/1.1 connection closes when a request was not read to its end, and the agent may meet a reset before it reads why;
@@ -82,7 +87,7 @@ async fn recorded(
     body: &mut Option<Incoming>,
     arrived: Instant,
 ) -> Result<Response<AgentBody>, Refused> {
-    let call = bigquery::recognise(&head.method, &link.target.name, &head.uri, &head.headers);
+    let call = recognise(link, &head);
     let draft = Draft {
         observed: observed(link, &head.headers),
         claimed: claimed(&head.headers),
@@ -211,20 +216,6 @@ async fn forward(
             Err(error.into())
         }
     }
-}
-
-/// A request to another API on a shared host: checked like a call, forwarded, not recorded.
-async fn passed(
-    proxy: &Proxy,
-    link: &Link,
-    head: Parts,
-    body: &mut Option<Incoming>,
-) -> Result<Response<AgentBody>, Refused> {
-    authority::agree(&head, &link.target)?;
-    proxy.metrics.passed.inc();
-    let request = Request::from_parts(head, OutBody::streamed(Bytes::new(), body.take()));
-    let answer = proxy.forwarder.send(&link.target, request, || {}).await?;
-    Ok(answer.map(AgentBody::Passed))
 }
 
 fn observed(link: &Link, headers: &HeaderMap) -> Observed {

@@ -37,5 +37,5 @@ pub use answer::{Answer, read_answer};
 pub use hosts::{HostClass, classify_host, is_bigquery_path};
 pub use intent::{Understood, intent};
 pub use method_table::REVISION;
-pub use recognise::{BodyPlan, MAX_DECIDING_BODY, Recognised, Upload, recognise};
+pub use recognise::{BodyPlan, MAX_DECIDING_BODY, Recognised, Upload, other, recognise};
 pub use refusal::Refusal;

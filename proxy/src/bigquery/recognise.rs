@@ -1,7 +1,9 @@
 //! Phase 1: what a call is, from its head alone, before a byte of its body is read.
 
 use http::{HeaderMap, HeaderName, Method, Uri, header};
-use ledger::call::{Access, HttpTarget, Intent, JobReference, MAX_PATH, TableUse, UNKNOWN_METHOD};
+use ledger::call::{
+    Access, HttpTarget, Intent, JobReference, MAX_PATH, OTHER_METHOD, TableUse, UNKNOWN_METHOD,
+};
 use ledger::digest::Digest;
 
 use super::hosts::{HostClass, classify_host, is_bigquery_path};
@@ -106,6 +108,14 @@ pub fn recognise(verb: &Method, host: &str, uri: &Uri, headers: &HeaderMap) -> R
     named(verb, &target.host, uri, headers)
         .map(|recognised| Recognised { http: target.clone(), ..recognised })
         .unwrap_or_else(|refusal| unknown(target, refusal))
+}
+
+/// A call of another Google API. It is not looked into, beyond its head: one line in the record, and on.
+#[must_use]
+pub fn other(verb: &Method, host: &str, uri: &Uri) -> Recognised {
+    let host = cut(host.to_ascii_lowercase(), MAX_HOST);
+    let http = HttpTarget { verb: verb.to_string(), host, path: recorded(uri.path(), uri.query()) };
+    Recognised { http, ..blank(OTHER_METHOD, Access::Read, BodyPlan::Bulk) }
 }
 
 /// Longest host name there is (RFC 1035), with a port.

@@ -63,7 +63,7 @@ pub async fn serve(
             return;
         }
     };
-    match route(&destination, &opening, proxy.other_egress) {
+    match route(&destination, &opening, proxy.egress) {
         Route::Intercept(name) => {
             proxy.metrics.connection("intercepted");
             intercept::serve(proxy, way, stream, Target { name, port: destination.port() }, drain).await;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::hello::normal_name;
 use crate::bigquery::{HostClass, classify_host};
-use crate::config::OtherEgress;
+use crate::config::{Egress, OtherEgress, OtherGoogleApis};
 
 /// The port on which Google's front ends speak TLS.
 const HTTPS: u16 = 443;
@@ -97,21 +97,41 @@ fn is_ours(name: &str) -> bool {
     matches!(classify_host(name), HostClass::BigQuery | HostClass::SharedGoogle)
 }
 
+/// Is this another Google API, of which that is to become?
+fn is_google(name: &str, egress: Egress, becomes: OtherGoogleApis) -> bool {
+    egress.google == becomes && classify_host(name) == HostClass::OtherGoogle
+}
+
 /// Decides on a connection.
-pub(super) fn route(destination: &Destination, opening: &Opening, other: OtherEgress) -> Route {
+pub(super) fn route(destination: &Destination, opening: &Opening, egress: Egress) -> Route {
+    let inspected = |name: &str| is_google(name, egress, OtherGoogleApis::Inspect);
+    let looked_into = |name: &str| is_ours(name) || inspected(name);
     match (destination, opening) {
-        (Destination::Name(host, _), opening) if is_ours(host) => match opening {
-            Opening::Tls(Some(name)) if name == host => Route::Intercept(host.clone()),
-            Opening::Tls(None) => Route::Intercept(host.clone()),
-            Opening::Tls(_) => Route::Refuse("name_mismatch"),
-            Opening::NotTls | Opening::Unread => Route::Refuse("not_tls"),
+        (Destination::Name(host, _), Opening::Tls(name)) if looked_into(host) => match name {
+            Some(name) if name != host => Route::Refuse("name_mismatch"),
+            _ => Route::Intercept(host.clone()),
         },
-        (Destination::Address(_), Opening::Tls(Some(name))) if is_ours(name) => {
+        (Destination::Name(host, _), _) if is_ours(host) => Route::Refuse("not_tls"),
+        (Destination::Address(_), Opening::Tls(Some(name))) if looked_into(name) => {
             Route::Intercept(name.clone())
         }
-        (Destination::Name(..), Opening::Tls(Some(name))) if is_ours(name) => Route::Refuse("name_mismatch"),
-        (destination, opening) => elsewhere(destination, unnamed(destination, opening), other),
+        (Destination::Name(..), Opening::Tls(Some(name))) if looked_into(name) => {
+            Route::Refuse("name_mismatch")
+        }
+        (destination, opening) if is_refused(destination, opening, egress) => {
+            Route::Refuse("google_api_refused")
+        }
+        (destination, opening) => elsewhere(destination, unnamed(destination, opening), egress.other),
     }
+}
+
+fn is_refused(destination: &Destination, opening: &Opening, egress: Egress) -> bool {
+    let host = destination.host();
+    let named = match opening {
+        Opening::Tls(Some(name)) => name,
+        _ => &host,
+    };
+    [&host, named].into_iter().any(|name| is_google(name, egress, OtherGoogleApis::Refuse))
 }
 
 /// Is it left to the Host header, which nobody here sees in every request, who is asked? Then this is the name of the fault.
@@ -161,7 +181,37 @@ mod tests {
             depends_on_opening(&destination) || *opening == Opening::Unread,
             "{host}:{port} would not be read"
         );
-        route(&destination, opening, OtherEgress::Splice)
+        route(&destination, opening, SPLICE)
+    }
+
+    const SPLICE: Egress = Egress { google: OtherGoogleApis::Splice, other: OtherEgress::Splice };
+    const REFUSE: Egress = Egress { google: OtherGoogleApis::Refuse, other: OtherEgress::Refuse };
+    const INSPECT: Egress = Egress { google: OtherGoogleApis::Inspect, other: OtherEgress::Splice };
+
+    #[test]
+    fn other_google_apis_are_looked_into() {
+        let routed = |host: &str, port: u16, opening: &Opening, egress: Egress| {
+            route(&Destination::parse(host, port).expect("a destination"), opening, egress)
+        };
+        let (storage, nameless) = ("storage.googleapis.com", Opening::Tls(None));
+        for (host, opening) in
+            [(storage, tls(storage)), (storage, nameless.clone()), ("192.0.2.1", tls(storage))]
+        {
+            assert_eq!(routed(host, 443, &opening, INSPECT), Route::Intercept(storage.into()), "{host}");
+        }
+        for (host, name) in [("innocent.example", storage), (storage, "innocent.example")] {
+            assert_eq!(routed(host, 443, &tls(name), INSPECT), Route::Refuse("name_mismatch"), "{host}");
+        }
+        let only_google = Egress { other: OtherEgress::Splice, ..REFUSE };
+        for (host, opening) in [(storage, tls(storage)), ("192.0.2.1", tls(storage)), (storage, nameless)] {
+            assert_eq!(
+                routed(host, 443, &opening, only_google),
+                Route::Refuse("google_api_refused"),
+                "{host}"
+            );
+        }
+        assert_eq!(routed("pypi.org", 443, &tls("pypi.org"), only_google), Route::Splice);
+        assert_eq!(routed("pypi.org", 443, &tls("pypi.org"), INSPECT), Route::Splice);
     }
 
     #[test]
@@ -218,7 +268,7 @@ mod tests {
         ] {
             assert_eq!(routed(host, port, &opening), Route::SpliceWithin(category), "{host}:{port}");
             let destination = Destination::parse(host, port).expect("a destination");
-            let refused = route(&destination, &opening, OtherEgress::Refuse);
+            let refused = route(&destination, &opening, REFUSE);
             assert_eq!(refused, Route::Refuse("egress_refused"), "{host}:{port}");
         }
         for (address, private) in [
@@ -249,11 +299,8 @@ mod tests {
         ] {
             assert_eq!(routed(host, port, &opening), Route::Splice, "{host}");
             let destination = Destination::parse(host, port).expect("a destination");
-            assert_eq!(
-                route(&destination, &opening, OtherEgress::Refuse),
-                Route::Refuse("egress_refused"),
-                "{host}"
-            );
+            let refused = route(&destination, &opening, REFUSE);
+            assert!(matches!(refused, Route::Refuse("egress_refused" | "google_api_refused")), "{host}");
         }
     }
 
