@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the end-to-end tests need: the Python BigQuery client, and a BigQuery emulator. Each is a virtual environment in the
+# What the end-to-end tests need: the Python BigQuery client, a BigQuery emulator, and GoogleSQL's parser. Each is a virtual environment in the
 # cache, named by what is pinned in it, made once. Where they are is written to target/test-tools, which the tests read.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -37,7 +37,7 @@ duckdb_platform() {
 }
 
 main() {
-  local python emulator emulator_python client folder home
+  local python emulator emulator_python client folder home parser
   need_python
   python=$(first_python 3,11)
   # local-bigquery answers most like BigQuery, and needs 3.13; bqemulator runs on what Debian 12 has. BQWITNESS_EMULATOR
@@ -59,9 +59,11 @@ main() {
   client=$(environment client "$python")
   folder=$(environment "$emulator" "$emulator_python")
   home=$(duckdb_home "$folder")
+  parser=$(environment zetasql "$python") || say 'NO GOOGLESQL PARSER HERE: its test will be skipped'
   cat >"$tools" <<EOF
 asked_for=${BQWITNESS_EMULATOR:-}
 client_python=$client/bin/python
+${parser:+parser_python=$parser/bin/python}
 emulator=$emulator
 emulator_program=$folder/bin/$emulator
 emulator_home=$home

@@ -10,6 +10,8 @@ use crate::trouble::{Doing as _, Result, Trouble};
 pub struct Tools {
     /// A Python with the BigQuery client.
     pub client_python: PathBuf,
+    /// A Python with GoogleSQL's parser, where it could be installed.
+    pub parser_python: Option<PathBuf>,
     /// The emulator.
     pub emulator: EmulatorKind,
     /// Its program.
@@ -67,6 +69,7 @@ impl Tools {
         };
         Ok(Self {
             client_python: path_of("client_python")?,
+            parser_python: path_of("parser_python").ok(),
             emulator,
             emulator_program: path_of("emulator_program")?,
             emulator_home: path_of("emulator_home")?,

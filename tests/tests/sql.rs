@@ -1,0 +1,31 @@
+//! The statements that the proxy's scanner is held to (`tests/sql/statements.txt`; its own tests demand every one of them)
+//! are what GoogleSQL's parser says too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::Write as _;
+use std::process::Command;
+
+use bqwitness_tests::skip;
+use bqwitness_tests::tools::{Tools, root};
+
+/// As many statements were asked for; fewer would make the agreement worth less.
+const STATEMENTS: u32 = 300;
+
+#[test]
+fn the_scanners_statements_agree_with_the_parser_of_googlesql() {
+    let Some(python) = Tools::find().unwrap().parser_python else {
+        return skip::skipped("GoogleSQL's parser (PyPI: zetasql) is not installed here");
+    };
+    let checked = Command::new(python).arg(root().join("tests/sql/check.py")).output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout);
+    let errors = String::from_utf8_lossy(&checked.stderr);
+    let agreement = said.lines().find_map(|line| line.strip_prefix("agreement: "));
+    let agreement = agreement.unwrap_or_else(|| panic!("no agreement in:\n{said}{errors}"));
+    // Not `eprintln!`, which the test harness captures.
+    writeln!(std::io::stderr(), "GoogleSQL's parser and the scanner's statements agree: {agreement}")
+        .unwrap();
+    let (share, count) = agreement.split_once(" % of ").unwrap();
+    assert!(share.parse::<f64>().unwrap() >= 99.0, "{said}");
+    assert!(count.strip_suffix(" statements").unwrap().parse::<u32>().unwrap() >= STATEMENTS, "{said}");
+    assert!(checked.status.success(), "{said}{errors}");
+}
