@@ -112,7 +112,8 @@ pub(crate) fn tables_text(call: &Call) -> String {
     let named: Vec<String> = tables.iter().take(TABLES_SHOWN).map(|found| table_text(call, found)).collect();
     let more = tables.len().saturating_sub(TABLES_SHOWN);
     let more = if more > 0 { format!(" +{more}") } else { String::new() };
-    format!("{}{more}", named.join(", "))
+    let unlisted = if call.tables_truncated { " and unlisted ones" } else { "" };
+    format!("{}{more}{unlisted}", named.join(", "))
 }
 
 /// BigQuery writes each result into an anonymous table of a hidden data set, whose name begins with `_`. JSON has it.

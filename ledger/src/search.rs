@@ -51,7 +51,8 @@ pub struct Query {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// A table that was named or reported: `project.dataset.table`, `dataset.table`, or `dataset` alone for any of its
-    /// tables. Upper and lower case differ, as in BigQuery.
+    /// tables. Upper and lower case differ, as in BigQuery. Calls that name more tables than an entry holds are found too
+    /// ([`Call::tables_truncated`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
     /// Words of the SQL, all of which must occur; `_` is part of a word, upper and lower case are the same.
@@ -148,6 +149,9 @@ pub struct Call {
     /// The tables: those that BigQuery reported, and those that only the request named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<FoundTable>,
+    /// It names more tables than its entry holds. A search by table finds such a call under every name: it may be among them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tables_truncated: bool,
     /// The SQL's text, cut at [`MAX_SQL`]; absent when there is none or its blob was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<String>,

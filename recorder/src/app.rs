@@ -14,8 +14,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
+use crate::api::certificate::{Certificate, CertificateError};
+use crate::api::stall::Patience;
 use crate::api::{Api, server};
 use crate::authn::Verifier;
 use crate::authn::source::KeysError;
@@ -47,7 +48,7 @@ pub enum AppError {
     Keys(#[from] KeysError),
     /// Certificate or key can't be used.
     #[error("TLS: {0}")]
-    Tls(#[from] runtime::tls::TlsError),
+    Tls(#[from] CertificateError),
     /// An address can't be listened on.
     #[error("can't listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -109,11 +110,11 @@ impl App {
         let readiness = Readiness::default();
         let (recovering, listening) = (readiness.wait_for("recovery"), readiness.wait_for("listener"));
         let verifier = Arc::new(Verifier::new(config.rules.clone(), config.jwks.clone()).await?);
-        let tls =
-            TlsAcceptor::from(Arc::new(runtime::tls::server_config(&config.tls_cert, &config.tls_key)?));
+        let certificate = Arc::new(Certificate::read(config.tls_cert.clone(), config.tls_key.clone())?);
         let (admin_listener, admin) = listen(config.admin).await?;
         let mut tasks = vec![tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness))];
         tasks.push(tokio::spawn(verifier.clone().reload()));
+        tasks.push(tokio::spawn(certificate.clone().reload()));
 
         let (lock, opened) = open_log(&config, metrics.clone()).await?;
         let Opened { key, wal, tail, publisher, reader, history, torn_bytes } = opened;
@@ -135,7 +136,14 @@ impl App {
         let api = Arc::new(Api::new(verifier, queue.clone(), key, reader, searcher, metrics.clone()));
         let (listener, listen) = listen(config.listen).await?;
         let (drain, watch) = runtime::drain::channel();
-        tasks.push(tokio::spawn(server::serve(listener, tls, api.router(), watch, metrics)));
+        tasks.push(tokio::spawn(server::serve(
+            listener,
+            certificate,
+            api.router(),
+            watch,
+            metrics,
+            Patience::default(),
+        )));
         if let Some(path) = &config.port_file {
             write_ports(path, listen, admin)
                 .map_err(|error| AppError::PortFile(path.display().to_string(), error))?;

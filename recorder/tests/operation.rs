@@ -1,6 +1,6 @@
 //! Running it: keys that rotate, readiness, metrics, many idle connections, clients that misbehave.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 
 mod common;
 
@@ -8,10 +8,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bqwitness_recorder::api::certificate::Certificate;
+use bqwitness_recorder::api::server;
+use bqwitness_recorder::api::stall::Patience;
 use bqwitness_recorder::app::App;
 use bqwitness_recorder::authn::source::Location;
+use bqwitness_recorder::metrics::Metrics;
 use common::{Issuer, Site, Speaker, refusal};
 use ledger::batch::MEDIA_TYPE;
+use runtime::drain::Drain;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -28,11 +33,14 @@ async fn admin(address: SocketAddr, request: &str) -> String {
     answer
 }
 
-async fn tls(site: &Site, address: SocketAddr) -> TlsStream<TcpStream> {
+fn connector(site: &Site) -> TlsConnector {
     let roots = runtime::tls::pinned_roots(&site.path("tls.crt")).unwrap();
-    let connector = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()));
+    TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()))
+}
+
+async fn tls(site: &Site, address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
-    connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+    connector(site).connect("localhost".try_into().unwrap(), stream).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,27 +98,124 @@ async fn it_says_how_it_is() {
     recorder.stop().await;
 }
 
-/// As many as the test's file descriptors allow, up to ten thousand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let kept = tls(&site, recorder.client.address).await;
+    let renewed = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    std::fs::write(site.path("tls.crt"), renewed.cert.pem()).unwrap();
+    std::fs::write(site.path("tls.key"), renewed.signing_key.serialize_pem()).unwrap();
+    // The client trusts the new one alone.
+    let roots = runtime::tls::pinned_roots(&site.path("tls.crt")).unwrap();
+    let connector = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[]).unwrap()));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let stream = TcpStream::connect(recorder.client.address).await.unwrap();
+        if connector.connect("localhost".try_into().unwrap(), stream).await.is_ok() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the new certificate is never shown");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut kept = kept;
+    kept.write_all(b"GET /log/checkpoint HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    kept.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200", "connections that are there go on");
+    recorder.stop().await;
+}
+
+/// As many as the test's file descriptors allow, up to ten thousand; all of them have agreed on TLS and say nothing more.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_do_not_keep_others_out() {
+    const AT_ONCE: usize = 64;
     let descriptors =
         rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let idle = usize::try_from(descriptors.saturating_sub(200) / 2).unwrap().min(10_000);
-    let site = Site::new();
+    let site = Arc::new(Site::new());
     let recorder = site.start().await;
     let address = recorder.client.address;
-    let mut connections = Vec::with_capacity(idle);
-    for _ in 0..idle {
-        connections.push(TcpStream::connect(address).await.unwrap());
+    let connecting = Instant::now();
+    let connections = (0..AT_ONCE).map(|number| {
+        let (site, share) = (site.clone(), idle / AT_ONCE + usize::from(number < idle % AT_ONCE));
+        tokio::spawn(async move {
+            let mut connections = Vec::with_capacity(share);
+            let connector = connector(&site);
+            for _ in 0..share {
+                let stream = TcpStream::connect(address).await.unwrap();
+                connections.push(connector.connect("localhost".try_into().unwrap(), stream).await.unwrap());
+            }
+            connections
+        })
+    });
+    let mut all = Vec::new();
+    for connections in connections.collect::<Vec<_>>() {
+        all.extend(connections.await.unwrap());
     }
+    println!("{} idle connections, TLS agreed upon in {:?}", all.len(), connecting.elapsed());
+    assert_eq!(all.len(), idle);
     let begun = Instant::now();
     recorder
         .client
         .record(&site.issuer.token("agents", "billing"), &Speaker::new(String::new()).start(10))
         .await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?} with {idle} idle connections", begun.elapsed());
-    drop(connections);
+    drop(all);
     recorder.stop().await;
+}
+
+/// The API's server in front of a handler that has much to say, with little patience.
+async fn impatient_server(site: &Site) -> (SocketAddr, Arc<Metrics>, Drain) {
+    let patience = Patience { opening: Duration::from_millis(500), stall: Duration::from_millis(500) };
+    let certificate = Certificate::read(site.path("tls.crt"), site.path("tls.key")).unwrap();
+    let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+    let router = axum::Router::new().route("/", axum::routing::get(|| async { vec![b'x'; 1 << 20] }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (drain, watch) = runtime::drain::channel();
+    tokio::spawn(server::serve(listener, Arc::new(certificate), router, watch, metrics.clone(), patience));
+    (address, metrics, drain)
+}
+
+async fn all_connections_end(metrics: &Metrics) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while metrics.connections.get() > 0 {
+        assert!(Instant::now() < deadline, "{} connections are still there", metrics.connections.get());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_and_never_reads_is_cut_off() {
+    let site = Site::new();
+    let (address, metrics, drain) = impatient_server(&site).await;
+    let mut stalled = tls(&site, address).await;
+    // Every answer has a MiB, so a few of them fill what lies between; then the server waits, and reads no more either.
+    let sending =
+        async { while stalled.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_ok() {} };
+    let cut_off = tokio::time::timeout(Duration::from_secs(20), sending).await;
+    assert!(cut_off.is_ok(), "it can send for ever");
+    all_connections_end(&metrics).await;
+    drop(drain);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_nothing_is_cut_off() {
+    let site = Site::new();
+    let (address, metrics, drain) = impatient_server(&site).await;
+    let mut silent = tls(&site, address).await;
+    let mut halting = tls(&site, address).await;
+    halting.write_all(b"PRI * HTTP/2").await.unwrap(); // half of HTTP/2's preface
+    let mut answer = Vec::new();
+    let ended = async {
+        // With or without a farewell.
+        let _farewell = silent.read_to_end(&mut answer).await.is_ok();
+        let _farewell = halting.read_to_end(&mut answer).await.is_ok();
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), ended).await.is_ok(), "it may wait for ever");
+    all_connections_end(&metrics).await;
+    drop(drain);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -242,3 +242,34 @@ async fn pages_go_back_and_a_tail_goes_forth() {
     }
     recorder.stop().await;
 }
+
+/// A call that names more tables than its entry holds can't hide one of them among the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_with_unlisted_tables_is_found_under_every_name() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    client.record(&token, &speaker.start(60)).await;
+    let many = ledger::call::Intent {
+        method: "jobs.query".into(),
+        tables_truncated: true,
+        ..ledger::call::Intent::default()
+    };
+    let many = ledger::statement::Body { intent: Some(many), ..ledger::statement::Body::default() };
+    let many = speaker.say("call.intent", many, std::collections::BTreeMap::new());
+    let many = client.record(&token, &common::only(many)).await.0[0].index;
+    let plain = speaker.intent("SELECT 1", "SELECT", "crm.customers", Access::Read);
+    let plain = client.record(&token, &plain).await.0[0].index;
+    client.search(&format!("wait={}", plain + 1)).await;
+    let found = client.search("table=crm.customers").await;
+    let found: Vec<_> = found.calls.iter().map(|call| (call.index, call.tables_truncated)).collect();
+    assert_eq!(found, [(plain, false), (many, true)]);
+    let first = client.search("table=crm&limit=1").await;
+    assert_eq!((first.calls[0].index, first.next), (plain, Some(plain)));
+    let second = client.search(&format!("table=crm&limit=1&before={plain}")).await;
+    assert_eq!((second.calls[0].index, second.next), (many, None));
+    assert_eq!(client.search("table=other.t").await.calls.len(), 1);
+    recorder.stop().await;
+}

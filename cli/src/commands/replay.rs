@@ -199,6 +199,7 @@ mod tests {
             http: HttpTarget::default(),
             statement_kind: None,
             tables: Vec::new(),
+            tables_truncated: false,
             sql: None,
             sql_truncated: false,
             job: None,

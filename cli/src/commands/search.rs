@@ -57,6 +57,9 @@ fn print(answer: &Answer, wide: bool, out: Output) -> Result<(), CliError> {
     let calls =
         if answer.calls.len() == 1 { "1 call".into() } else { format!("{} calls", answer.calls.len()) };
     out.line(&format!("{calls}, from a log of {} entries", answer.size))?;
+    if answer.calls.iter().any(|call| call.tables_truncated) {
+        out.line("\"unlisted\": the call names more tables than its entry holds; a search by table finds it under every name. `show INDEX` has its SQL.")?;
+    }
     if let Some(next) = answer.next {
         out.line(&format!("There may be more: --before {next}"))?;
     }

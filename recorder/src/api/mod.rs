@@ -10,6 +10,7 @@
 //! | `GET /log/checkpoint`, `/log/tile/<level>/...` | everyone | the log's public half |
 //! | `GET /log/tile/entries/...` | readers | entry bundles |
 
+pub mod certificate;
 pub mod ingest;
 pub mod log;
 pub mod search;

@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use super::stall::{STALL_LIMIT, Unstalled};
+use super::certificate::Certificate;
+use super::stall::{Patience, Unstalled};
 use crate::metrics::Metrics;
 
 /// Most connections at one time; the next ones wait in the system's queue.
@@ -36,10 +37,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Takes connections until the drain, then lets those that are there finish their requests.
 pub async fn serve(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    certificate: Arc<Certificate>,
     router: Router,
     mut drain: Watch,
     metrics: Arc<Metrics>,
+    patience: Patience,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -56,23 +58,30 @@ pub async fn serve(
                 }
             },
         };
-        let (tls, router, drain, metrics) = (tls.clone(), router.clone(), drain.clone(), metrics.clone());
+        let tls = certificate.acceptor();
+        let (router, drain, metrics) = (router.clone(), drain.clone(), metrics.clone());
         tokio::spawn(async move {
             metrics.connections.inc();
-            connection(stream, tls, router, drain).await;
+            connection(stream, tls, router, drain, patience).await;
             metrics.connections.dec();
             drop(place);
         });
     }
 }
 
-async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, mut drain: Watch) {
+async fn connection(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    router: Router,
+    mut drain: Watch,
+    patience: Patience,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection is gone");
         return;
     }
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Unstalled::new(stream, STALL_LIMIT),
+        Ok(Ok(stream)) => Unstalled::new(stream, patience),
         Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
         Err(_) => return tracing::debug!("no TLS in time"),
     };

@@ -222,6 +222,11 @@ fn add_intent(
         intent.refused.is_some(),
     ])?;
     add_tables(transaction, index, intent.project.as_deref(), &intent.tables)?;
+    if intent.tables_truncated {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO tables (name, idx) VALUES (?, ?)")?
+            .execute(params![schema::ANY_TABLE, signed(index)])?;
+    }
     let Some(sql) = statement.blobs.get("sql") else { return Ok(()) };
     let Some(blob) = log.blob(&sql.digest)? else { return Ok(()) }; // deleted since
     let text = &blob[ledger::blob::SALT_LEN..];

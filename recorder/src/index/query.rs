@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
 use super::IndexError;
 use super::conditions::Conditions;
+use super::schema::ANY_TABLE;
 
 /// A call that was found: where its entries lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,44 +43,70 @@ pub fn nanos(time: Timestamp) -> i64 {
 /// # Errors
 /// [`IndexError::Query`] when the question makes no sense, or SQLite's.
 pub fn find(connection: &Connection, query: &Query) -> Result<Page, IndexError> {
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    let (driver, key, mut conditions) = driver(query)?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
+    let mut hits = Vec::new();
+    for lead in leads(query)? {
+        hits.append(&mut select(connection, query, lead, limit + 1)?);
+    }
+    hits.sort_unstable_by_key(|hit| hit.index);
+    hits.dedup_by_key(|hit| hit.index);
+    if query.from.is_none() {
+        hits.reverse();
+    }
+    let more = hits.len() > limit;
+    hits.truncate(limit);
+    let last = hits.last().map(|hit| hit.index);
+    let next = last.filter(|_| more).map(|last| if query.from.is_some() { last + 1 } else { last });
+    Ok(Page { hits, next })
+}
+
+/// What leads a search, so that the newest come first without sorting.
+struct Lead {
+    from: &'static str,
+    key: &'static str,
+    conditions: Conditions,
+}
+
+/// Words lead, else a table, else the calls themselves. A table leads twice: by its name, and by that of the calls which name
+/// more tables than is known here, and must not hide among them.
+fn leads(query: &Query) -> Result<Vec<Lead>, IndexError> {
+    let mut conditions = Conditions::on("calls");
+    if let Some(words) = &query.words {
+        conditions.add("words MATCH ?", phrase(words)?);
+        if let Some(table) = &query.table {
+            let named = format!(
+                "EXISTS (SELECT 1 FROM tables WHERE tables.name IN (?, '{ANY_TABLE}') AND tables.idx = calls.idx)"
+            );
+            conditions.add(&named, table.clone());
+        }
+        let from = "words CROSS JOIN calls ON calls.idx = words.rowid";
+        return Ok(vec![Lead { from, key: "words.rowid", conditions }]);
+    }
+    let Some(table) = &query.table else {
+        return Ok(vec![Lead { from: "calls", key: "calls.idx", conditions }]);
+    };
+    let lead = |name: &str| {
+        let mut conditions = Conditions::on("calls");
+        conditions.add("tables.name = ?", name.to_owned());
+        Lead { from: "tables CROSS JOIN calls ON calls.idx = tables.idx", key: "tables.idx", conditions }
+    };
+    Ok(vec![lead(table), lead(ANY_TABLE)])
+}
+
+fn select(connection: &Connection, query: &Query, lead: Lead, limit: usize) -> Result<Vec<Hit>, IndexError> {
+    let Lead { from, key, mut conditions } = lead;
     narrow(connection, query, key, &mut conditions)?;
     let order = if query.from.is_some() { "ASC" } else { "DESC" };
     let sql = format!(
-        "SELECT calls.idx, calls.outcome FROM {driver} WHERE {} ORDER BY {key} {order} LIMIT {}",
+        "SELECT calls.idx, calls.outcome FROM {from} WHERE {} ORDER BY {key} {order} LIMIT {limit}",
         conditions.text(),
-        limit + 1
     );
     let mut select = connection.prepare_cached(&sql)?;
     let hits = select.query_map(params_from_iter(conditions.into_values()), |row| {
         let (index, outcome): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
         Ok(Hit { index: index.cast_unsigned(), outcome: outcome.map(i64::cast_unsigned) })
     })?;
-    let mut hits = hits.collect::<Result<Vec<_>, _>>()?;
-    let more = hits.len() > limit as usize;
-    hits.truncate(limit as usize);
-    let last = hits.last().map(|hit| hit.index);
-    let next = last.filter(|_| more).map(|last| if query.from.is_some() { last + 1 } else { last });
-    Ok(Page { hits, next })
-}
-
-/// What leads the search, so that the newest come first without sorting: words, else a table, else the calls themselves.
-fn driver(query: &Query) -> Result<(&'static str, &'static str, Conditions), IndexError> {
-    let mut conditions = Conditions::on("calls");
-    if let Some(words) = &query.words {
-        conditions.add("words MATCH ?", phrase(words)?);
-        if let Some(table) = &query.table {
-            let named = "EXISTS (SELECT 1 FROM tables WHERE tables.name = ? AND tables.idx = calls.idx)";
-            conditions.add(named, table.clone());
-        }
-        return Ok(("words CROSS JOIN calls ON calls.idx = words.rowid", "words.rowid", conditions));
-    }
-    if let Some(table) = &query.table {
-        conditions.add("tables.name = ?", table.clone());
-        return Ok(("tables CROSS JOIN calls ON calls.idx = tables.idx", "tables.idx", conditions));
-    }
-    Ok(("calls", "calls.idx", conditions))
+    Ok(hits.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// All words must occur; what is written together, like `billing.invoices`, must occur together.

@@ -111,6 +111,7 @@ fn join(
         http: intent.http,
         statement_kind: reported.statement_kind.or(intent.statement_kind),
         tables: merge(reported.tables, intent.tables, intent.project.as_deref()),
+        tables_truncated: intent.tables_truncated,
         sql,
         sql_truncated,
         job: reported.job.or(intent.job),

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::IndexError;
 
 /// Changes with the tables: an index of another version is built again.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -69,13 +69,16 @@ const TABLES: &str = "
         session BLOB NOT NULL, idx INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
         PRIMARY KEY (session, idx)
     ) WITHOUT ROWID;
-    -- A table is here under `dataset`, `dataset.table` and `project.dataset.table`.
+    -- A call that names more tables than its entry holds is here under `*`. A table is here under `dataset`, `dataset.table` and `project.dataset.table`.
     CREATE TABLE tables (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
     -- The words of each call's SQL; the text itself stays in its blob.
     CREATE VIRTUAL TABLE words USING fts5 (
         sql, content = '', contentless_delete = 1, tokenize = \"unicode61 remove_diacritics 0 tokenchars '_'\"
     );
 ";
+
+/// The name under which a call is found that names more tables than its entry holds: it may name any. No table has it.
+pub(super) const ANY_TABLE: &str = "*";
 
 /// Where the index lies.
 #[must_use]

@@ -194,6 +194,24 @@ impl Running {
         self.stop.send(()).unwrap();
         self.running.await.unwrap().unwrap();
     }
+
+    /// Waits for it to end by itself.
+    pub async fn ended(self) -> Result<(), AppError> {
+        let Self { stop, running, .. } = self;
+        let ended = running.await.unwrap();
+        drop(stop); // which would have asked it to stop
+        ended
+    }
+}
+
+/// Says that a test is left out and why. Where `CI=true` none may be: it would be a hole that nobody sees.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!ci, "{test} would be skipped, and CI allows none: {why}");
+    // Not `eprintln!`, which the test harness captures.
+    let line = format!("SKIPPED {test}: {why}\n");
+    let _written = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).is_ok();
 }
 
 /// Talks to a recorder.
