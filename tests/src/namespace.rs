@@ -65,7 +65,7 @@ impl Namespace {
     /// # Errors
     /// The system refuses. What was made until then is taken away again.
     pub fn make() -> Result<Self> {
-        sweep()?;
+        sweep();
         let id = Uuid::now_v7();
         let [.., high, low] = *id.as_bytes();
         // One of 32,768 networks of four addresses: two that run at once are unlikely to share one.
@@ -172,19 +172,16 @@ impl Drop for Namespace {
     }
 }
 
-/// Takes away what test runs left that were killed. Their links go with their namespaces.
-fn sweep() -> Result<()> {
-    let Ok(namespaces) = std::fs::read_dir("/run/netns") else { return Ok(()) };
-    for namespace in namespaces {
-        let name = namespace.doing("listing namespaces")?.file_name().to_string_lossy().into_owned();
+/// Takes away what test runs left that were killed, as far as another run isn't at it too. Links go with their namespaces.
+fn sweep() {
+    for namespace in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = namespace.file_name().to_string_lossy().into_owned();
         let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
-            run(&["ip", "netns", "del", &name])?;
-            let files = Path::new("/etc/netns").join(&name);
-            std::fs::remove_dir_all(&files).doing(format!("removing {}", files.display()))?;
+            let _namespace = run(&["ip", "netns", "del", &name]).is_ok();
+            let _files = std::fs::remove_dir_all(Path::new("/etc/netns").join(&name)).is_ok();
         }
     }
-    Ok(())
 }
 
 /// The capabilities of this process.
