@@ -9,7 +9,12 @@ use bqwitness_recorder::config::{Args, Config};
 use bqwitness_recorder::config_file;
 use clap::Parser as _;
 
+/// What the recorder writes is for its own user alone: entries, blobs and index hold what agents asked. Its API is the way to
+/// read them, and `log.vkey` is handed out, not read there.
+const UMASK: u32 = 0o077;
+
 fn main() -> ExitCode {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(UMASK));
     let config = match settings() {
         Ok(config) => config,
         Err(error) => {

@@ -1,6 +1,6 @@
-//! Running it: keys that rotate, readiness, metrics, many idle connections, clients that misbehave.
+//! Running it: keys that rotate, readiness, metrics, clients that misbehave.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 
@@ -19,7 +19,6 @@ use ledger::batch::MEDIA_TYPE;
 use runtime::drain::Drain;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 async fn admin(address: SocketAddr, request: &str) -> String {
@@ -33,14 +32,9 @@ async fn admin(address: SocketAddr, request: &str) -> String {
     answer
 }
 
-fn connector(site: &Site) -> TlsConnector {
-    let roots = runtime::tls::pinned_roots(&site.path("tls.crt")).unwrap();
-    TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()))
-}
-
 async fn tls(site: &Site, address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
-    connector(site).connect("localhost".try_into().unwrap(), stream).await.unwrap()
+    site.connector().connect("localhost".try_into().unwrap(), stream).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,8 +101,7 @@ async fn a_renewed_certificate_is_shown() {
     std::fs::write(site.path("tls.crt"), renewed.cert.pem()).unwrap();
     std::fs::write(site.path("tls.key"), renewed.signing_key.serialize_pem()).unwrap();
     // The client trusts the new one alone.
-    let roots = runtime::tls::pinned_roots(&site.path("tls.crt")).unwrap();
-    let connector = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[]).unwrap()));
+    let connector = site.connector();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let stream = TcpStream::connect(recorder.client.address).await.unwrap();
@@ -123,45 +116,6 @@ async fn a_renewed_certificate_is_shown() {
     let mut answer = [0; 12];
     kept.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200", "connections that are there go on");
-    recorder.stop().await;
-}
-
-/// As many as the test's file descriptors allow, up to ten thousand; all of them have agreed on TLS and say nothing more.
-#[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_do_not_keep_others_out() {
-    const AT_ONCE: usize = 64;
-    let descriptors =
-        rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let idle = usize::try_from(descriptors.saturating_sub(200) / 2).unwrap().min(10_000);
-    let site = Arc::new(Site::new());
-    let recorder = site.start().await;
-    let address = recorder.client.address;
-    let connecting = Instant::now();
-    let connections = (0..AT_ONCE).map(|number| {
-        let (site, share) = (site.clone(), idle / AT_ONCE + usize::from(number < idle % AT_ONCE));
-        tokio::spawn(async move {
-            let mut connections = Vec::with_capacity(share);
-            let connector = connector(&site);
-            for _ in 0..share {
-                let stream = TcpStream::connect(address).await.unwrap();
-                connections.push(connector.connect("localhost".try_into().unwrap(), stream).await.unwrap());
-            }
-            connections
-        })
-    });
-    let mut all = Vec::new();
-    for connections in connections.collect::<Vec<_>>() {
-        all.extend(connections.await.unwrap());
-    }
-    println!("{} idle connections, TLS agreed upon in {:?}", all.len(), connecting.elapsed());
-    assert_eq!(all.len(), idle);
-    let begun = Instant::now();
-    recorder
-        .client
-        .record(&site.issuer.token("agents", "billing"), &Speaker::new(String::new()).start(10))
-        .await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} with {idle} idle connections", begun.elapsed());
-    drop(all);
     recorder.stop().await;
 }
 

@@ -92,8 +92,8 @@ impl Indexer {
                 .execute([end.to_string()])?;
             transaction.commit()?;
             covered = end;
-            self.covered.send_replace(end);
             self.metrics.index_size.set(signed(end));
+            self.covered.send_replace(end);
         }
         Ok(())
     }

@@ -168,6 +168,12 @@ impl Site {
         Ok(Running { client, admin, stop, running })
     }
 
+    /// For connections by hand, over HTTP/1.1: trusts the certificate that the site has now, and no other.
+    pub fn connector(&self) -> tokio_rustls::TlsConnector {
+        let roots = runtime::tls::pinned_roots(&self.path("tls.crt")).unwrap();
+        Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()).into()
+    }
+
     pub fn client(&self, address: SocketAddr) -> Client {
         let roots = runtime::tls::pinned_roots(&self.path("tls.crt")).unwrap();
         let tls = runtime::tls::client_config(roots, &[]).unwrap();
