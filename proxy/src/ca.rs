@@ -4,8 +4,9 @@
 //! The key never leaves the CA directory, which only the sidecar mounts. It survives a restart of the container, because
 //! clients load their roots once.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -111,7 +112,11 @@ impl Ca {
         let key = KeyPair::generate()?;
         let params = ca_params();
         let certificate = params.self_signed(&key)?;
-        fs::create_dir_all(dir).map_err(|error| CaError::File { path: dir.into(), error })?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| CaError::File { path: dir.into(), error })?;
         // The certificate last: a directory without one has no CA, whatever else lies in it.
         write(&dir.join(KEY_FILE), key.serialize_pem().as_bytes(), Readers::Owner)?;
         write(&dir.join(CERTIFICATE_FILE), certificate.pem().as_bytes(), Readers::Everyone)?;
@@ -153,6 +158,9 @@ impl Ca {
         let mut bundle = String::from("# The sidecar's CA for Google's APIs, then the public roots.\n");
         for certificate in std::iter::once(&self.certificate).chain(public_roots) {
             push_pem(&mut bundle, certificate);
+        }
+        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            fs::create_dir_all(dir).map_err(|error| CaError::File { path: dir.into(), error })?;
         }
         write(path, bundle.as_bytes(), Readers::Everyone)
     }

@@ -8,8 +8,8 @@ use clap::Parser as _;
 use runtime::drain::shutdown_signal;
 use runtime::telemetry;
 
-/// Settings that can't be used (EX_USAGE of sysexits).
-const EXIT_USAGE: u8 = 64;
+/// Settings that can't be used; what the command-line parser itself ends with.
+const EXIT_USAGE: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -83,6 +83,7 @@ pub struct Recorder {
     ports: Ports,
     ca: PathBuf,
     data: PathBuf,
+    key: PathBuf,
 }
 
 impl Recorder {
@@ -144,7 +145,11 @@ impl Recorder {
         command.arg("--reader").arg(reader.agent()).arg("--port-file").arg(&port_file);
         let mut process = Process::start("recorder", &mut command, folder)?;
         let ports = ready(&mut process, &port_file).await?;
-        Ok(Self { process, ports, ca: ca.path(), data })
+        // Only the recorder's user may look into its directory: the key is handed out.
+        let key = folder.join("log.vkey");
+        std::fs::copy(data.join("log.vkey"), &key).doing("copying the log's key")?;
+        std::fs::set_permissions(&key, Permissions::from_mode(0o644)).doing("handing out the log's key")?;
+        Ok(Self { process, ports, ca: ca.path(), data, key })
     }
 
     /// `https://127.0.0.1:port`
@@ -180,7 +185,7 @@ impl Recorder {
     /// The log's key, as auditors and sidecars are given it.
     #[must_use]
     pub fn key(&self) -> PathBuf {
-        self.data.join("log.vkey")
+        self.key.clone()
     }
 
     /// Stops it in order.
