@@ -5,136 +5,109 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-/// Why a request was refused. The word is fixed: programs decide by it, and it is the metric's label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The body is not a batch.
-    MalformedBatch,
-    /// A statement is not JSON of this format.
-    MalformedStatement,
-    /// A statement's `v` is not known here.
-    UnknownVersion,
-    /// The statements of a batch are of several sessions.
-    MixedSessions,
-    /// The session's id is not a UUID of version 7 of recent time.
-    BadSession,
-    /// A statement names a blob that is neither in the batch nor stored.
-    BlobMissing,
-    /// A blob of the batch is named by no statement.
-    BlobUnnamed,
-    /// A blob is not as long as the statement says.
-    BlobSize,
-    /// The query can't be read.
-    BadQuery,
-    /// No bearer token came along.
-    NoToken,
-    /// The token is not one of this issuer's, or was changed.
-    BadToken,
-    /// The token's time is over, or has not come.
-    TokenExpired,
-    /// The token is for somebody else.
-    WrongAudience,
-    /// The token is not bound to a pod.
-    NoPod,
-    /// The token's names don't fit into an envelope.
-    SubjectTooLarge,
-    /// This role may not write this kind.
-    KindNotAllowed,
-    /// The session belongs to another workload.
-    ForeignSession,
-    /// Only readers may do this.
-    NotAReader,
-    /// There is nothing at this place.
-    NotFound,
-    /// Another method than this place has.
-    MethodNotAllowed,
-    /// The body did not arrive in time.
-    BodyTimeout,
-    /// This `seq` was recorded with other bytes.
-    SeqConflict,
-    /// This `seq` is older than what the recorder remembers of the session.
-    SeqTooOld,
-    /// `prev` is not the digest of the statement before.
-    ChainBroken,
-    /// The session does not begin with `session.start` at `seq` 0.
-    SessionUnknown,
-    /// The session has ended or was lost.
-    SessionClosed,
-    /// The outcome's call is not an open one of the session, and no hole swallowed it.
-    CallUnknown,
-    /// Too much of the session is missing.
-    TooManyHoles,
-    /// The session has too many calls without outcome.
-    TooManyOpenCalls,
-    /// The batch is too large.
-    BatchTooLarge,
-    /// A statement is too large.
-    StatementTooLarge,
-    /// A blob is too large.
-    BlobTooLarge,
-    /// The body is not of the media type of a batch.
-    MediaType,
-    /// The recorder's queue is full.
-    Busy,
-    /// The recorder has as many sessions as it can hold.
-    TooManySessions,
-    /// The recorder is stopping.
-    Stopping,
-    /// The index can't answer.
-    IndexFailed,
-    /// The search took too long.
-    SearchTimeout,
-    /// The recorder can't read what it wrote.
-    StorageFailed,
+/// One list makes the enum, its words and statuses, and the table in docs/format.md (which a test holds against it).
+macro_rules! reasons {
+    ($(#[doc = $meaning:literal] $reason:ident: $word:literal, $status:ident;)+) => {
+        /// Why a request was refused. The word is fixed: programs decide by it, and it is the metric's label.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $(#[doc = $meaning] $reason,)+
+        }
+
+        impl Reason {
+            /// All of them, each with what it means.
+            pub const ALL: &[(Self, &str)] = &[$((Self::$reason, $meaning),)+];
+
+            /// The fixed word, and the status that goes with it.
+            #[must_use]
+            pub fn describe(self) -> (&'static str, StatusCode) {
+                match self {
+                    $(Self::$reason => ($word, StatusCode::$status),)+
+                }
+            }
+        }
+    };
 }
 
-impl Reason {
-    /// The fixed word, and the status that goes with it.
-    #[must_use]
-    pub fn describe(self) -> (&'static str, StatusCode) {
-        use StatusCode as S;
-        match self {
-            Self::MalformedBatch => ("malformed_batch", S::BAD_REQUEST),
-            Self::MalformedStatement => ("malformed_statement", S::BAD_REQUEST),
-            Self::UnknownVersion => ("unknown_version", S::BAD_REQUEST),
-            Self::MixedSessions => ("mixed_sessions", S::BAD_REQUEST),
-            Self::BadSession => ("bad_session", S::BAD_REQUEST),
-            Self::BlobMissing => ("blob_missing", S::BAD_REQUEST),
-            Self::BlobUnnamed => ("blob_unnamed", S::BAD_REQUEST),
-            Self::BlobSize => ("blob_size", S::BAD_REQUEST),
-            Self::BadQuery => ("bad_query", S::BAD_REQUEST),
-            Self::NoToken => ("no_token", S::UNAUTHORIZED),
-            Self::BadToken => ("bad_token", S::UNAUTHORIZED),
-            Self::TokenExpired => ("token_expired", S::UNAUTHORIZED),
-            Self::WrongAudience => ("wrong_audience", S::UNAUTHORIZED),
-            Self::NoPod => ("no_pod", S::FORBIDDEN),
-            Self::SubjectTooLarge => ("subject_too_large", S::FORBIDDEN),
-            Self::KindNotAllowed => ("kind_not_allowed", S::FORBIDDEN),
-            Self::ForeignSession => ("foreign_session", S::FORBIDDEN),
-            Self::NotAReader => ("not_a_reader", S::FORBIDDEN),
-            Self::NotFound => ("not_found", S::NOT_FOUND),
-            Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED),
-            Self::BodyTimeout => ("body_timeout", S::REQUEST_TIMEOUT),
-            Self::SeqConflict => ("seq_conflict", S::CONFLICT),
-            Self::SeqTooOld => ("seq_too_old", S::CONFLICT),
-            Self::ChainBroken => ("chain_broken", S::CONFLICT),
-            Self::SessionUnknown => ("session_unknown", S::CONFLICT),
-            Self::SessionClosed => ("session_closed", S::CONFLICT),
-            Self::CallUnknown => ("call_unknown", S::CONFLICT),
-            Self::TooManyHoles => ("too_many_holes", S::CONFLICT),
-            Self::TooManyOpenCalls => ("too_many_open_calls", S::CONFLICT),
-            Self::BatchTooLarge => ("batch_too_large", S::PAYLOAD_TOO_LARGE),
-            Self::StatementTooLarge => ("statement_too_large", S::PAYLOAD_TOO_LARGE),
-            Self::BlobTooLarge => ("blob_too_large", S::PAYLOAD_TOO_LARGE),
-            Self::MediaType => ("media_type", S::UNSUPPORTED_MEDIA_TYPE),
-            Self::Busy => ("busy", S::SERVICE_UNAVAILABLE),
-            Self::TooManySessions => ("too_many_sessions", S::SERVICE_UNAVAILABLE),
-            Self::Stopping => ("stopping", S::SERVICE_UNAVAILABLE),
-            Self::IndexFailed => ("index_failed", S::INTERNAL_SERVER_ERROR),
-            Self::SearchTimeout => ("search_timeout", S::SERVICE_UNAVAILABLE),
-            Self::StorageFailed => ("storage_failed", S::INTERNAL_SERVER_ERROR),
-        }
-    }
+reasons! {
+    /// The body is not a batch.
+    MalformedBatch: "malformed_batch", BAD_REQUEST;
+    /// A statement is not JSON of this format.
+    MalformedStatement: "malformed_statement", BAD_REQUEST;
+    /// A statement's `v` is not known here.
+    UnknownVersion: "unknown_version", BAD_REQUEST;
+    /// The statements of a batch are of several sessions.
+    MixedSessions: "mixed_sessions", BAD_REQUEST;
+    /// The session's id is not a UUID of version 7 of recent time.
+    BadSession: "bad_session", BAD_REQUEST;
+    /// A statement names a blob that is neither in the batch nor stored.
+    BlobMissing: "blob_missing", BAD_REQUEST;
+    /// A blob of the batch is named by no statement.
+    BlobUnnamed: "blob_unnamed", BAD_REQUEST;
+    /// A blob is not as long as the statement says.
+    BlobSize: "blob_size", BAD_REQUEST;
+    /// The query can't be read.
+    BadQuery: "bad_query", BAD_REQUEST;
+    /// No bearer token came along.
+    NoToken: "no_token", UNAUTHORIZED;
+    /// The token is not one of this issuer's, or was changed.
+    BadToken: "bad_token", UNAUTHORIZED;
+    /// The token's time is over, or has not come.
+    TokenExpired: "token_expired", UNAUTHORIZED;
+    /// The token is for somebody else.
+    WrongAudience: "wrong_audience", UNAUTHORIZED;
+    /// The token is not bound to a pod.
+    NoPod: "no_pod", FORBIDDEN;
+    /// The token's names don't fit into an envelope.
+    SubjectTooLarge: "subject_too_large", FORBIDDEN;
+    /// This role may not write this kind.
+    KindNotAllowed: "kind_not_allowed", FORBIDDEN;
+    /// The session belongs to another workload.
+    ForeignSession: "foreign_session", FORBIDDEN;
+    /// Only readers may do this.
+    NotAReader: "not_a_reader", FORBIDDEN;
+    /// There is nothing at this place.
+    NotFound: "not_found", NOT_FOUND;
+    /// Another method than this place has.
+    MethodNotAllowed: "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// The body did not arrive in time.
+    BodyTimeout: "body_timeout", REQUEST_TIMEOUT;
+    /// This `seq` was recorded with other bytes.
+    SeqConflict: "seq_conflict", CONFLICT;
+    /// This `seq` is older than what the recorder remembers of the session.
+    SeqTooOld: "seq_too_old", CONFLICT;
+    /// `prev` is not the digest of the statement before.
+    ChainBroken: "chain_broken", CONFLICT;
+    /// The session does not begin with `session.start` at `seq` 0.
+    SessionUnknown: "session_unknown", CONFLICT;
+    /// The session has ended or was lost.
+    SessionClosed: "session_closed", CONFLICT;
+    /// The outcome's call is not an open one of the session, and no hole swallowed it.
+    CallUnknown: "call_unknown", CONFLICT;
+    /// Too much of the session is missing.
+    TooManyHoles: "too_many_holes", CONFLICT;
+    /// The session has too many calls without outcome.
+    TooManyOpenCalls: "too_many_open_calls", CONFLICT;
+    /// The batch is too large.
+    BatchTooLarge: "batch_too_large", PAYLOAD_TOO_LARGE;
+    /// A statement is too large.
+    StatementTooLarge: "statement_too_large", PAYLOAD_TOO_LARGE;
+    /// A blob is too large.
+    BlobTooLarge: "blob_too_large", PAYLOAD_TOO_LARGE;
+    /// The body is not of the media type of a batch.
+    MediaType: "media_type", UNSUPPORTED_MEDIA_TYPE;
+    /// The recorder's queue is full.
+    Busy: "busy", SERVICE_UNAVAILABLE;
+    /// The recorder has as many sessions as it can hold.
+    TooManySessions: "too_many_sessions", SERVICE_UNAVAILABLE;
+    /// The recorder is stopping.
+    Stopping: "stopping", SERVICE_UNAVAILABLE;
+    /// The index can't answer.
+    IndexFailed: "index_failed", INTERNAL_SERVER_ERROR;
+    /// The search took too long.
+    SearchTimeout: "search_timeout", SERVICE_UNAVAILABLE;
+    /// The recorder can't read what it wrote.
+    StorageFailed: "storage_failed", INTERNAL_SERVER_ERROR;
 }
 
 /// A refusal: nothing was recorded.
@@ -187,5 +160,21 @@ impl IntoResponse for Refusal {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_lists_every_reason() {
+        let row = |(reason, meaning): &(Reason, &str)| {
+            let (word, status) = reason.describe();
+            format!("| `{word}` | {} |{meaning} |\n", status.as_u16())
+        };
+        let table: String = Reason::ALL.iter().map(row).collect();
+        let format = include_str!("../../docs/format.md");
+        assert!(format.contains(&table), "docs/format.md lacks this table:\n{table}");
     }
 }
