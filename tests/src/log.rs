@@ -35,6 +35,20 @@ pub fn read(data: &Path) -> Result<Vec<Logged>> {
     Ok(entries)
 }
 
+/// The same entries, byte for byte.
+///
+/// # Errors
+/// Something can't be read.
+pub fn leaves(data: &Path) -> Result<Vec<Vec<u8>>> {
+    let mut leaves = Vec::new();
+    for tile in bundles(data)? {
+        let bytes = open(&path(data, tile))?;
+        leaves
+            .extend(parse_bundle(tile, &bytes).doing("a bundle of entries")?.into_iter().map(<[u8]>::to_vec));
+    }
+    Ok(leaves)
+}
+
 /// Changes one byte of the first entry that `wanted` is true of: where `text` is in it, the last byte of `text` becomes
 /// `byte`. Returns the entry's index.
 ///
