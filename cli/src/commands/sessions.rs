@@ -1,6 +1,6 @@
 //! `bqwitness sessions`: who spoke, since when, and how it ended.
 
-use comfy_table::Cell;
+use comfy_table::{Cell, ColumnConstraint, Table};
 use ledger::search::MAX_LIMIT;
 use ledger::search::sessions::{Session, SessionAnswer, SessionQuery};
 
@@ -39,23 +39,7 @@ fn find(reader: &Reader, args: &SessionsArgs) -> Result<SessionAnswer, CliError>
 
 fn print(answer: &SessionAnswer, out: Output) -> Result<(), CliError> {
     if !answer.sessions.is_empty() {
-        let mut table = out.table(&[
-            "SESSION",
-            "AGENT",
-            "POD",
-            "CONNECTION",
-            "STARTED (UTC)",
-            "LAST HEARD",
-            "STATE",
-            "CALLS",
-            "REFUSED",
-            "HOLES",
-            "VERSION",
-        ]);
-        for session in &answer.sessions {
-            table.add_row(row(session, out));
-        }
-        out.line(&table.to_string())?;
+        out.line(&table(answer, out).to_string())?;
     }
     let sessions = counted(answer.sessions.len() as u64, "session");
     out.line(&format!("{sessions}, from a log of {} entries", answer.size))?;
@@ -63,6 +47,30 @@ fn print(answer: &SessionAnswer, out: Output) -> Result<(), CliError> {
         out.line(&format!("There may be more: --before {next}"))?;
     }
     Ok(())
+}
+
+fn table(answer: &SessionAnswer, out: Output) -> Table {
+    let mut table = out.table(&[
+        "SESSION",
+        "AGENT",
+        "POD",
+        "CONNECTION",
+        "STARTED (UTC)",
+        "LAST HEARD",
+        "STATE",
+        "CALLS",
+        "REFUSED",
+        "HOLES",
+        "VERSION",
+    ]);
+    // The id is there to be copied: it stays on one line.
+    if let Some(ids) = table.column_mut(0) {
+        ids.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    for session in &answer.sessions {
+        table.add_row(row(session, out));
+    }
+    table
 }
 
 fn row(session: &Session, out: Output) -> Vec<Cell> {
@@ -110,6 +118,7 @@ fn holes_text(session: &Session) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::args::Color;
     use ledger::entry::{Role, Workload};
     use ledger::search::sessions::SessionState;
     use uuid::Uuid;
@@ -155,5 +164,13 @@ pub(super) mod tests {
         assert_eq!(calls_text(&odd), "2 (1 open)");
         assert_eq!(refused_text(&odd), "3 +2 unrecorded");
         assert_eq!(holes_text(&odd), "1 (5 statements)");
+    }
+
+    #[test]
+    fn an_id_stays_on_one_line() {
+        let long = Session { version: "0.1.0-rc.1+build.of.a.long.name".repeat(4), ..session() };
+        let answer = SessionAnswer { size: 4, sessions: vec![long], next: None };
+        let text = table(&answer, Output::new(Format::Table, Color::Never)).to_string();
+        assert!(text.contains(&session().session.to_string()), "{text}");
     }
 }
