@@ -5,7 +5,6 @@
 
 mod chain;
 mod follow;
-mod gather;
 mod line;
 mod metrics;
 mod open_call;
@@ -29,7 +28,6 @@ pub use self::open_call::OpenCall;
 pub use self::recorder::{DeliveryError, RecorderSettings};
 
 use self::chain::Chain;
-use self::gather::Gathering;
 use self::line::{Line, session_ended};
 use self::metrics::Metrics;
 use self::open_call::refusal;
@@ -148,8 +146,7 @@ impl Deliver {
         let recorder = recorder::Recorder::new(settings.recorder);
         let follower = follow::Follower::new(recorder.clone(), settings.follow_every);
         let receipts = watch::Sender::new(None);
-        let gathering = Gathering::new(receiver);
-        let sender = Sender { recorder, gathering, state, receipts, metrics: metrics.clone() };
+        let sender = Sender { recorder, queue: receiver, state, receipts, metrics: metrics.clone() };
         let chain = Chain::new(Uuid::now_v7(), settings.connection);
         let line = Line::new(chain, queue, settings.deliver_timeout, observer.clone(), metrics);
         let start = SessionStart { heartbeat_seconds: HEARTBEAT.as_secs(), ..settings.start };

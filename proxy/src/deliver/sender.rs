@@ -1,18 +1,17 @@
-//! The task that sends: whatever was gathered goes out as one batch; the next batch goes when the receipt of this one is
-//! there. So an idle sidecar adds no delay, and a busy one groups by itself. A batch is sent again, with the same bytes,
-//! until it has a receipt: the recorder recognises what it already has.
+//! The task that sends: whatever waits goes out as one batch; the next batch goes when the receipt of this one is there. So
+//! an idle sidecar adds no delay, and a busy one groups by itself. A batch is sent again, with the same bytes, until it has
+//! a receipt: the recorder recognises what it already has.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ledger::batch::Batch;
+use ledger::batch::{Batch, MAX_BATCH, MAX_BLOBS, MAX_STATEMENTS};
 use ledger::receipt::ReceiptEntry;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::chain::Placed;
 use super::follow::Follower;
-use super::gather::Gathering;
 use super::metrics::Metrics;
 use super::recorder::{DeliveryError, IDENTITY_REFUSED, Recorder};
 
@@ -29,13 +28,6 @@ pub(super) struct Waiting {
     pub(super) recorded: Option<oneshot::Sender<()>>,
     pub(super) _room: Option<OwnedSemaphorePermit>,
     pub(super) _memory: Option<OwnedSemaphorePermit>,
-}
-
-impl Waiting {
-    /// Does anybody wait for its receipt?
-    pub(super) fn is_awaited(&self) -> bool {
-        self.recorded.as_ref().is_some_and(|recorded| !recorded.is_closed())
-    }
 }
 
 /// How delivery is doing, for those who wait.
@@ -62,7 +54,7 @@ impl State {
 
 pub(super) struct Sender {
     pub(super) recorder: Recorder,
-    pub(super) gathering: Gathering,
+    pub(super) queue: mpsc::UnboundedReceiver<Waiting>,
     pub(super) state: watch::Sender<State>,
     /// The last entry that was acknowledged, for the follower.
     pub(super) receipts: watch::Sender<Option<ReceiptEntry>>,
@@ -84,7 +76,8 @@ impl Sender {
     }
 
     async fn send_all(mut self) {
-        while let Some((batch, waiting)) = self.gather().await {
+        let mut left = None;
+        while let Some((batch, waiting)) = self.gather(&mut left).await {
             let statements: Vec<&[u8]> =
                 waiting.iter().map(|waiting| waiting.placed.bytes.as_slice()).collect();
             match self.deliver(batch, &statements).await {
@@ -101,9 +94,25 @@ impl Sender {
         }
     }
 
-    /// The next batch, encoded, and what it is of.
-    async fn gather(&mut self) -> Option<(Bytes, Vec<Waiting>)> {
-        let mut taken = self.gathering.next().await?;
+    /// Waits for a statement, then takes all others that wait too and fit; `left` keeps the first that does not.
+    async fn gather(&mut self, left: &mut Option<Waiting>) -> Option<(Bytes, Vec<Waiting>)> {
+        let mut next = match left.take() {
+            Some(waiting) => Some(waiting),
+            None => self.queue.recv().await,
+        };
+        let mut room = Room::default();
+        let mut taken = Vec::new();
+        while let Some(waiting) = next {
+            if !room.take(&waiting.placed) && !taken.is_empty() {
+                *left = Some(waiting);
+                break;
+            }
+            taken.push(waiting);
+            next = self.queue.try_recv().ok();
+        }
+        if taken.is_empty() {
+            return None;
+        }
         let blobs = taken.iter_mut().flat_map(|waiting| std::mem::take(&mut waiting.placed.blobs)).collect();
         let statements = taken.iter().map(|waiting| waiting.placed.bytes.clone()).collect();
         Some((Bytes::from(Batch { blobs, statements }.encode()), taken))
@@ -142,6 +151,24 @@ impl Sender {
         if !matches!(before, State::Failing { category, .. } if category == error.category()) {
             tracing::warn!(category = error.category(), %error, "entries can't be delivered; trying on");
         }
+    }
+}
+
+/// What is in a batch so far.
+#[derive(Default)]
+struct Room {
+    statements: usize,
+    blobs: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Counts a statement in; false when the batch is then larger than the recorder takes.
+    fn take(&mut self, placed: &Placed) -> bool {
+        self.statements += 1;
+        self.blobs += placed.blobs.len();
+        self.bytes += placed.encoded_len();
+        self.statements <= MAX_STATEMENTS && self.blobs <= MAX_BLOBS && self.bytes <= MAX_BATCH
     }
 }
 
