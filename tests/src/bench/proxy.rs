@@ -34,6 +34,9 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// and then for this long.
 const MEASURED: Duration = Duration::from_secs(5);
 
+/// One agent calls alone for this long: what most pods have.
+const ALONE: Duration = Duration::from_secs(2);
+
 /// The sidecar may wait for its recorder.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,6 +47,7 @@ struct Names {
     rate: &'static str,
     p50: &'static str,
     p99: &'static str,
+    alone: &'static str,
     cpu: &'static str,
     share: &'static str,
     idle: &'static str,
@@ -65,6 +69,8 @@ struct Stand<'a> {
 /// What one way came to.
 struct Way {
     load: Load,
+    /// Of one agent alone.
+    alone: Load,
     /// CPU of the one in the middle, over the load.
     cpu: Duration,
     /// Before the first connection.
@@ -101,11 +107,14 @@ async fn direct(stand: &Stand<'_>) -> Result<(Vec<Figure>, f64)> {
     let route = Route::new(stand.upstream.address(), HOST, false, &stand.google.path())?;
     let connections = agents::open(&route, CONNECTIONS, &REQUEST).await?;
     let (connections, _) = agents::call(connections, WARM_UP, &REQUEST).await?;
-    let (_, load) = agents::call(connections, MEASURED, &REQUEST).await?;
+    let (mut connections, load) = agents::call(connections, MEASURED, &REQUEST).await?;
+    connections.truncate(1);
+    let (_, alone) = agents::call(connections, ALONE, &REQUEST).await?;
     let figures = vec![
         figure("calls, direct (agents and BigQuery on the load's cores)", load.rate(), "/s"),
         figure("- direct: p50", load.took.millis(0.5), "ms"),
         figure("- direct: p99", load.took.millis(0.99), "ms"),
+        figure("- direct: p50 of an agent alone", alone.took.millis(0.5), "ms"),
     ];
     Ok((figures, load.rate()))
 }
@@ -120,6 +129,7 @@ async fn through_haproxy(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> 
         rate: "calls, HAProxy (TLS on both sides, no recording)",
         p50: "- HAProxy: p50",
         p99: "- HAProxy: p99",
+        alone: "- HAProxy: p50 of an agent alone",
         cpu: "- HAProxy: CPU for 1,000 calls",
         share: "- HAProxy: its cores' time that it used",
         idle: "- HAProxy: resident memory idle",
@@ -136,17 +146,18 @@ async fn with_stub(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> {
         rate: "calls, proxy with an instant recorder",
         p50: "- instant recorder: p50",
         p99: "- instant recorder: p99",
+        alone: "- instant recorder: p50 of an agent alone",
         cpu: "- instant recorder: proxy's CPU for 1,000 calls",
         share: "- instant recorder: its cores' time that it used",
         idle: "- proxy: resident memory idle",
         many: "- proxy: with 1,000 connections",
         after: "- proxy: after the load",
     };
-    let [rate, p50, p99, cpu, share, idle, after, many] = way.figures(&names, direct, stand.cores)?;
+    let [rate, p50, p99, alone, cpu, share, idle, after, many] = way.figures(&names, direct, stand.cores)?;
     let per_core = figure("calls for a second of the proxy's CPU", 1000.0 / cpu.value, "/s");
     let least = 6000.0 * stand.cores.count()? as f64;
     let (rate, idle) = (rate.reach(Reach::AtLeast(least)), idle.reach(Reach::AtMost(30.0)));
-    Ok(vec![rate, per_core, p50, p99, cpu, share, idle, after, many])
+    Ok(vec![rate, per_core, p50, p99, alone, cpu, share, idle, after, many])
 }
 
 async fn with_recorder(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> {
@@ -161,17 +172,18 @@ async fn with_recorder(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> {
         rate: "calls, proxy with durable recording",
         p50: "- durable: p50",
         p99: "- durable: p99",
+        alone: "- durable: p50 of an agent alone",
         cpu: "- durable: proxy's CPU for 1,000 calls",
         share: "- durable: its cores' time that it used",
         idle: "- durable: proxy's memory idle",
         many: "- durable: with 1,000 connections",
         after: "- durable: after the load",
     };
-    let [rate, p50, p99, cpu, share, _idle, after, many] = way.figures(&names, direct, stand.cores)?;
-    let share_of_recorder = spent.as_secs_f64() / (WARM_UP + MEASURED).as_secs_f64();
+    let [rate, p50, p99, alone, cpu, share, _idle, after, many] = way.figures(&names, direct, stand.cores)?;
+    let share_of_recorder = spent.as_secs_f64() / (WARM_UP + MEASURED + ALONE).as_secs_f64();
     let recorder_share =
         figure("- durable: a core's time that the recorder used", share_of_recorder * 100.0, "%");
-    Ok(vec![rate, p50, p99, cpu, share, recorder_share, after, many])
+    Ok(vec![rate, p50, p99, alone, cpu, share, recorder_share, after, many])
 }
 
 impl Stand<'_> {
@@ -193,21 +205,25 @@ async fn measure(id: u32, route: &Route) -> Result<Way> {
     let connections = agents::open(route, CONNECTIONS, &REQUEST).await?;
     let (connections, _) = agents::call(connections, WARM_UP, &REQUEST).await?;
     let before = Usage::of(id)?;
-    let (_kept, load) = agents::call(connections, MEASURED, &REQUEST).await?;
+    let (mut connections, load) = agents::call(connections, MEASURED, &REQUEST).await?;
     let after = Usage::of(id)?;
+    let only = connections.split_off(CONNECTIONS - 1);
+    let (_kept, alone) = agents::call(only, ALONE, &REQUEST).await?;
     let _open = agents::open(route, MANY - CONNECTIONS, &REQUEST).await?;
     let many = Usage::of(id)?;
-    Ok(Way { load, cpu: after.cpu.saturating_sub(before.cpu), idle, after, many })
+    drop(connections); // they counted among the many
+    Ok(Way { load, alone, cpu: after.cpu.saturating_sub(before.cpu), idle, after, many })
 }
 
 impl Way {
-    fn figures(&self, names: &Names, direct: f64, cores: &Cores) -> Result<[Figure; 8]> {
-        let Self { load, cpu, idle, after, many } = self;
+    fn figures(&self, names: &Names, direct: f64, cores: &Cores) -> Result<[Figure; 9]> {
+        let Self { load, alone, cpu, idle, after, many } = self;
         let share = cpu.as_secs_f64() / load.time.as_secs_f64() / cores.count()? as f64;
         Ok([
             figure(names.rate, load.rate(), "/s").against("direct", direct),
             figure(names.p50, load.took.millis(0.5), "ms"),
             figure(names.p99, load.took.millis(0.99), "ms"),
+            figure(names.alone, alone.took.millis(0.5), "ms"),
             figure(names.cpu, cpu.as_secs_f64() * 1000.0 / load.calls as f64, "s"),
             figure(names.share, share * 100.0, "%"),
             figure(names.idle, idle.resident, "MiB"),
