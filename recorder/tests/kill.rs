@@ -1,6 +1,6 @@
 //! kill -9 under load, again and again: nothing acknowledged is lost, nothing is there twice, and the log verifies.
 //!
-//! `BQWITNESS_TEST_KILLS` sets how often (20 when unset).
+//! `BQWITNESS_TEST_KILLS` sets how often (200 when unset).
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 
@@ -116,7 +116,7 @@ async fn write(
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost() {
     let kills: usize =
-        std::env::var("BQWITNESS_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+        std::env::var("BQWITNESS_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(200);
     let site = Arc::new(Site::new());
     let mut process = spawn(&site);
     let address = Arc::new(Mutex::new(process.address));
