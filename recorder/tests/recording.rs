@@ -273,3 +273,25 @@ async fn a_call_with_unlisted_tables_is_found_under_every_name() {
     assert_eq!(client.search("table=other.t").await.calls.len(), 1);
     recorder.stop().await;
 }
+
+/// Partial tiles make way for the full one, also when the recorder stopped right after it was filled.
+#[tokio::test(flavor = "multi_thread")]
+async fn partial_tiles_that_were_outgrown_are_removed_at_the_next_start() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    recorder.client.record(&token, &speaker.start(60)).await;
+    recorder.stop().await;
+    let partials = site.data().join("log/tile/entries/000.p");
+    assert!(partials.exists());
+    let recorder = site.start().await;
+    let many = join((0..300).map(|_| speaker.heartbeat()));
+    recorder.client.record(&token, &many).await;
+    recorder.stop().await;
+    site.start().await.stop().await;
+    assert!(site.data().join("log/tile/entries/000").exists());
+    assert!(!partials.exists());
+    assert!(!site.data().join("log/tile/0/000.p").exists());
+    assert!(site.data().join("log/tile/entries/001.p").exists());
+}

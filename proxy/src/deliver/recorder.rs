@@ -199,9 +199,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> DeliveryError {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => DeliveryError::Identity(text),
         StatusCode::CONFLICT if reason == "session_closed" => DeliveryError::SessionClosed(text),
-        status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-            DeliveryError::Refused(text)
-        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => DeliveryError::Busy(text),
+        status if status.is_client_error() => DeliveryError::Refused(text),
         _ => DeliveryError::Busy(text),
     }
 }
@@ -222,6 +221,7 @@ mod tests {
         assert_eq!(category(409, "seq_conflict"), "recorder_refused");
         assert_eq!(category(429, "busy"), "recorder_busy");
         assert_eq!(category(503, "busy"), "recorder_busy");
+        assert_eq!(category(408, "body_timeout"), "recorder_busy");
         assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>").category(), "recorder_busy");
         assert!(refusal(StatusCode::BAD_REQUEST, &body("malformed")).ends_session());
     }

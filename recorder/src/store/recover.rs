@@ -48,6 +48,7 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     let (checkpoint, note) = load_checkpoint(&*files, &key)?;
     let mut history = History::default();
     let edge = check_log(&*files, &checkpoint, &mut history)?;
+    remove_outgrown(&*files, checkpoint.size)?;
 
     let published = Published { size: checkpoint.size, at: Timestamp::now(), note: note.into() };
     let (sender, receiver) = watch::channel(published);
@@ -60,6 +61,21 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     history.sessions.hear_all();
     let reader = LogReader::new(files, tail.clone(), receiver);
     Ok(Opened { key, wal, tail, publisher, reader, history, torn_bytes })
+}
+
+/// Removes the partial forms of tiles that are full, which a publisher that was stopped in between left behind.
+fn remove_outgrown(files: &dyn Files, size: u64) -> Result<(), StoreError> {
+    let levels = (0..8).map(Level::Hashes).chain([Level::Entries]);
+    let full = levels.flat_map(|level| {
+        (0..level.nodes(size) / TILE_WIDTH).filter_map(move |index| Tile::at(level, index, size))
+    });
+    for tile in full {
+        let partials = format!("{}.p", tile_path(tile));
+        if !files.list(&partials).map_err(at("list", &partials))?.is_empty() {
+            files.remove_dir(&partials).map_err(at("remove", &partials))?;
+        }
+    }
+    Ok(())
 }
 
 /// The newest checkpoint, verified; that of an empty log if this is a new one.
