@@ -59,7 +59,7 @@ fn start(site: &Site) -> Recorder {
         "--issuer",
         ISSUER,
     ]);
-    command.args(["--cluster", "test", "--reader", "audit/ann", "--log-level", "warn"]);
+    command.args(["--cluster", "test", "--reader", "audit/auditor", "--log-level", "warn"]);
     let child = command.spawn().unwrap();
     let text = loop {
         std::thread::sleep(Duration::from_millis(20));

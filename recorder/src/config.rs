@@ -295,7 +295,7 @@ mod tests {
         "--issuer=https://issuer",
         "--jwks=j",
         "--cluster=prod",
-        "--reader=audit/ann,audit/bob",
+        "--reader=audit/auditor,audit/reviewer",
         "--operator=system/operator",
     ];
 
@@ -308,12 +308,12 @@ mod tests {
     fn good_settings_are_described() {
         let config = check(GOOD).expect("good");
         assert_eq!(config.rules.readers.len(), 2);
-        assert!(config.describe().contains("reader = \"audit/ann,audit/bob\"\n"));
+        assert!(config.describe().contains("reader = \"audit/auditor,audit/reviewer\"\n"));
     }
 
     #[test]
     fn one_start_shows_every_mistake() {
-        let text = check(&["bqwitness-recorder", "--listen=x", "--origin=https://x", "--reader=ann"])
+        let text = check(&["bqwitness-recorder", "--listen=x", "--origin=https://x", "--reader=auditor"])
             .expect_err("bad");
         for part in [
             "--data: is needed (or BQWITNESS_DATA)",
@@ -324,7 +324,7 @@ mod tests {
             "--issuer:",
             "--jwks:",
             "--cluster:",
-            "--reader: \"ann\"",
+            "--reader: \"auditor\"",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }

@@ -277,7 +277,7 @@ async fn a_bad_token_is_refused() {
             sign(|c| c["sub"] = json!("system:serviceaccount:agents:other")),
             (401, "bad_token"),
         ),
-        ("a user", sign(|c| c["sub"] = json!("ann")), (401, "bad_token")),
+        ("a user", sign(|c| c["sub"] = json!("auditor")), (401, "bad_token")),
         (
             "no pod",
             sign(|c| drop(c["kubernetes.io"].as_object_mut().unwrap().remove("pod"))),

@@ -48,7 +48,7 @@ fn spawn(site: &Site) -> Process {
         "--issuer",
         ISSUER,
     ]);
-    command.args(["--cluster", "test", "--reader", "audit/ann", "--log-level", "error"]);
+    command.args(["--cluster", "test", "--reader", "audit/auditor", "--log-level", "error"]);
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
     let address = wait_for_address(&ports, &mut child);
     Process { child, address }

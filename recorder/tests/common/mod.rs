@@ -134,7 +134,7 @@ impl Site {
                 audience: AUDIENCE.into(),
                 cluster: "test".into(),
                 operators: [("system".to_owned(), "operator".to_owned())].into(),
-                readers: [("audit".to_owned(), "ann".to_owned())].into(),
+                readers: [("audit".to_owned(), "auditor".to_owned())].into(),
             },
             jwks: Location::File(self.path("jwks.json")),
             port_file: None,
@@ -178,7 +178,7 @@ impl Site {
         let roots = runtime::tls::pinned_roots(&self.path("tls.crt")).unwrap();
         let tls = runtime::tls::client_config(roots, &[]).unwrap();
         let vkey = std::fs::read_to_string(self.data().join("log.vkey")).unwrap().parse().unwrap();
-        let reader = self.issuer.token("audit", "ann");
+        let reader = self.issuer.token("audit", "auditor");
         Client { https: HttpsClient::new(tls, Duration::from_secs(30), 64 << 20), address, vkey, reader }
     }
 
