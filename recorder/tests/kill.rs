@@ -113,10 +113,21 @@ async fn write(
     }
 }
 
+/// Kills of one log; then another is begun. A start reads all of its log, so a log that grows makes each kill take longer.
+const KILLS_OF_ONE_LOG: usize = 25;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost() {
-    let kills: usize =
+    let mut kills: usize =
         std::env::var("BQWITNESS_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(200);
+    while kills > 0 {
+        let now = kills.min(KILLS_OF_ONE_LOG);
+        nothing_acknowledged_is_lost_of_one_log(now).await;
+        kills -= now;
+    }
+}
+
+async fn nothing_acknowledged_is_lost_of_one_log(kills: usize) {
     let site = Arc::new(Site::new());
     let mut process = spawn(&site);
     let address = Arc::new(Mutex::new(process.address));
