@@ -29,8 +29,6 @@ pub mod kind {
     pub const SESSION_LOST: &str = "session.lost";
     /// A call that is about to leave, or is refused.
     pub const CALL_INTENT: &str = "call.intent";
-    /// Bulk data that went by since the intent.
-    pub const CALL_PROGRESS: &str = "call.progress";
     /// How a call ended.
     pub const CALL_OUTCOME: &str = "call.outcome";
     /// The recorder started, with what it found.

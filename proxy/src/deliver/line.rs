@@ -144,7 +144,10 @@ impl Line {
         let (seq, (tell, recorded)) = (placed.seq, oneshot::channel());
         let waiting = Waiting { placed, recorded: Some(tell), _room: room, _memory: memory };
         self.metrics.waiting.inc();
-        queue.send(waiting).map_err(|_| session_ended())?;
+        queue.send(waiting).map_err(|_| {
+            self.metrics.waiting.dec();
+            session_ended()
+        })?;
         Ok((seq, recorded))
     }
 
@@ -165,6 +168,10 @@ impl Line {
         deadline: tokio::time::Instant,
     ) -> Result<(), NotRecorded> {
         let mut state = self.state.clone();
+        // Its look at the state must be over before the next one: two at a time, with a change waiting between, lock up.
+        let definite = async {
+            let _ended = state.wait_for(State::is_definite).await.is_err();
+        };
         tokio::select! {
             biased;
             waited = tokio::time::timeout_at(deadline, recorded) => match waited {
@@ -172,7 +179,7 @@ impl Line {
                 Ok(Err(_)) => Err(self.why_not("the session ended first")),
                 Err(_) => Err(self.why_not("the recorder has not confirmed it in time")),
             },
-            _definite = state.wait_for(State::is_definite) => Err(self.why_not("the session ended first")),
+            () = definite => Err(self.why_not("the session ended first")),
         }
     }
 
