@@ -122,7 +122,7 @@ pub enum BadEntry {
     Framing,
 }
 
-/// Makes a leaf of an envelope and a statement's bytes, which must be one JSON value ([`crate::statement::Head::parse`]).
+/// Makes a leaf of an envelope and a statement's bytes, which must be one JSON value ([`crate::statement::Statement::parse`]).
 ///
 /// # Errors
 /// [`BadEntry::TooLarge`]

@@ -271,27 +271,6 @@ pub struct Hole {
     pub to: u64,
 }
 
-/// The fields that decide whether and where a statement is recorded: what the recorder reads on the way in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Head {
-    /// See [`Statement::v`].
-    pub v: u32,
-    /// See [`Statement::kind`].
-    pub kind: String,
-    /// See [`Statement::time`].
-    pub time: Timestamp,
-    /// See [`Statement::session`].
-    pub session: Uuid,
-    /// See [`Statement::seq`].
-    pub seq: u64,
-    /// See [`Statement::prev`].
-    pub prev: Option<Digest>,
-    /// See [`Statement::blobs`].
-    #[serde(default)]
-    pub blobs: BTreeMap<String, BlobRef>,
-}
-
 /// The bytes are not a statement of this version.
 #[derive(Debug, thiserror::Error)]
 pub enum BadStatement {
@@ -312,23 +291,6 @@ pub enum BadStatement {
     Chain(u64, &'static str),
 }
 
-impl Head {
-    /// Reads the head of a statement's bytes.
-    ///
-    /// # Errors
-    /// [`BadStatement`], when the recorder must not take it.
-    pub fn parse(bytes: &[u8]) -> Result<Self, BadStatement> {
-        check_frame(bytes)?;
-        let head: Self = serde_json::from_slice(bytes)?;
-        check_version(head.v)?;
-        match (head.seq, head.prev) {
-            (0, Some(_)) => Err(BadStatement::Chain(0, "not ")),
-            (seq @ 1.., None) => Err(BadStatement::Chain(seq, "")),
-            _ => Ok(head),
-        }
-    }
-}
-
 impl Statement {
     /// Reads a whole statement.
     ///
@@ -338,7 +300,11 @@ impl Statement {
         check_frame(bytes)?;
         let statement: Self = serde_json::from_slice(bytes)?;
         check_version(statement.v)?;
-        Ok(statement)
+        match (statement.seq, statement.prev) {
+            (0, Some(_)) => Err(BadStatement::Chain(0, "not ")),
+            (seq @ 1.., None) => Err(BadStatement::Chain(seq, "")),
+            _ => Ok(statement),
+        }
     }
 
     /// The bytes to submit. They are what `prev` of the next statement hashes, so serialise once and keep them.
@@ -404,7 +370,6 @@ mod tests {
         let statement = sample();
         let bytes = statement.to_bytes().expect("small");
         assert_eq!(Statement::parse(&bytes).expect("ours"), statement);
-        assert_eq!(Head::parse(&bytes).expect("ours").session, statement.session);
         assert_eq!(statement.body.kind(), Some(statement.kind.as_str()));
     }
 
@@ -415,7 +380,7 @@ mod tests {
         assert_eq!(Statement::parse(more.as_bytes()).expect("unknown fields are fine"), sample());
         let twice = text.replacen('{', r#"{"seq":1,"#, 1);
         assert!(
-            matches!(Head::parse(twice.as_bytes()), Err(BadStatement::Malformed(_))),
+            matches!(Statement::parse(twice.as_bytes()), Err(BadStatement::Malformed(_))),
             "two seq, two readings"
         );
     }
@@ -423,7 +388,8 @@ mod tests {
     #[test]
     fn what_the_recorder_must_not_take() {
         let text = String::from_utf8(sample().to_bytes().expect("small")).expect("UTF-8");
-        let refused = |text: String| Head::parse(text.as_bytes()).expect_err("must be refused").to_string();
+        let refused =
+            |text: String| Statement::parse(text.as_bytes()).expect_err("must be refused").to_string();
         assert!(refused(format!(" {text}")).contains("white space"));
         assert!(refused(text.replace("\"v\":1", "\"v\":2")).contains("update"));
         assert!(refused(text.replace("\"v\":1", "\"v\":0")).contains("version 0"));

@@ -103,8 +103,7 @@ impl Submission {
     fn take(&mut self, number: usize, bytes: Vec<u8>, named: &mut HashSet<Digest>) -> Result<(), Refusal> {
         strict::check(&bytes, STRICT)
             .map_err(|error| Refusal::new(Reason::MalformedStatement, format!("not a statement: {error}")))?;
-        let statement =
-            Statement::parse(&bytes).and_then(check_chain).map_err(|error| bad_statement(&error))?;
+        let statement = Statement::parse(&bytes).map_err(|error| bad_statement(&error))?;
         check_kind(self.speaker.role, &statement)?;
         if number == 0 {
             check_session(statement.session)?;
@@ -149,15 +148,6 @@ pub(crate) fn wrong_size(reference: &BlobRef, found: u64) -> Refusal {
     let message =
         format!("blob {} has {found} bytes; the statement says {}", reference.digest, reference.size);
     Refusal::new(Reason::BlobSize, message)
-}
-
-/// The same rule as [`ledger::statement::Head::parse`] has: `seq` 0 has no `prev`, every other has one.
-fn check_chain(statement: Statement) -> Result<Statement, BadStatement> {
-    match (statement.seq, statement.prev) {
-        (0, Some(_)) => Err(BadStatement::Chain(0, "not ")),
-        (seq @ 1.., None) => Err(BadStatement::Chain(seq, "")),
-        _ => Ok(statement),
-    }
 }
 
 /// The kind's own part must be there, alone, and the role must be allowed to say it.
