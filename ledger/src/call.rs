@@ -32,6 +32,9 @@ pub struct Intent {
     /// The caller asks what it would do, not to do it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// The request's blob lacks the secrets of the body (passwords, tokens), each replaced by `REDACTED`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
     /// Set when the sidecar refuses the call: the category. Such a call is never forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

@@ -105,7 +105,8 @@ async fn recorded(
         Ok(meaning) => meaning,
         Err(refused) => {
             // What can't be understood is evidence all the same.
-            let blobs = texts([("request", asked.deciding.as_deref())]).unwrap_or_default();
+            let readable = asked.deciding.as_deref().filter(|_| !call.may_carry_secrets());
+            let blobs = texts([("request", readable)]).unwrap_or_default();
             *body = asked.out.into_rest();
             record_refusal(proxy, Draft { blobs, ..draft }, call, &refused, arrived).await;
             return Err(refused);
@@ -157,7 +158,8 @@ impl Meaning {
     fn read(call: &Recognised, deciding: Option<&[u8]>) -> Result<Self, Refused> {
         let understood = bigquery::intent(call, deciding)?;
         let sql = understood.sql.as_deref().map(str::as_bytes);
-        let blobs = texts([("sql", sql), ("request", deciding)])?;
+        let request = understood.redacted.as_deref().or(deciding);
+        let blobs = texts([("sql", sql), ("request", request)])?;
         Ok(Self { understood, blobs })
     }
 }
@@ -177,7 +179,7 @@ fn texts<const N: usize>(
 
 /// The intent with all that the body said.
 fn complete(draft: Draft, Meaning { understood, blobs }: Meaning) -> Draft {
-    let Understood { intent, labels, sql: _ } = understood;
+    let Understood { intent, labels, sql: _, redacted: _ } = understood;
     Draft { claimed: Claimed { labels: cut_labels(labels), ..draft.claimed }, blobs, intent, ..draft }
 }
 

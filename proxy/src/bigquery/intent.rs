@@ -12,6 +12,7 @@ use super::request::{
     self, CopyConfiguration, JobConfiguration, QueryConfiguration, QueryRequest, TableReference,
 };
 use super::scan::{self, Named};
+use super::secrets;
 
 /// Longest id that is taken from a body, in bytes; BigQuery's own are at most 1,024. A longer one is left out: the request's
 /// blob has it, and BigQuery refuses it.
@@ -26,6 +27,8 @@ pub struct Understood {
     pub labels: BTreeMap<String, String>,
     /// The query's text, decoded.
     pub sql: Option<String>,
+    /// The body without the secrets in it, when it had any: this is recorded in its place.
+    pub redacted: Option<Vec<u8>>,
 }
 
 /// Says what a call asks for. `body` is what decided: the whole body under [`BodyPlan::Deciding`](super::BodyPlan), its
@@ -44,8 +47,11 @@ pub fn intent(recognised: &Recognised, body: Option<&[u8]>) -> Result<Understood
         "jobs.query" => jobs_query(&mut call, json::read(body)?),
         "jobs.insert" => jobs_insert(&mut call, json::read(body)?)?,
         "tables.insert" | "tables.patch" | "tables.update" => table_definition(&mut call, json::read(body)?),
+        method if method.contains(".transferConfigs.") => transfer(&mut call, json::read(body)?),
         _ => (), // named by method and path; the body itself is recorded
     }
+    call.redacted = recognised.may_carry_secrets().then(|| secrets::without(body)).flatten();
+    call.intent.redacted = call.redacted.is_some();
     Ok(call)
 }
 
@@ -172,6 +178,24 @@ fn table_definition(call: &mut Understood, definition: request::Table) {
         target.into_iter().chain(found.tables.into_iter().map(|named| defaults.apply(named))).collect();
     set_tables(call, tables, found.truncated);
     call.sql = view;
+}
+
+/// A scheduled query is a statement that Google runs later: it is recorded where it is set, for no call runs it.
+fn transfer(call: &mut Understood, config: request::TransferConfig) {
+    let params = config.params.unwrap_or_default();
+    let Some(sql) = params.query.and_then(request::Scalar::into_text) else { return };
+    let found = scan::scan(&sql);
+    let target = TableReference {
+        project_id: None,
+        dataset_id: config.destination_dataset_id,
+        table_id: params.destination_table_name_template.and_then(request::Scalar::into_text),
+    };
+    let defaults = Defaults { dataset: None, project: None, external: Vec::new() };
+    let named = found.tables.into_iter().map(|named| defaults.apply(named));
+    let tables = named.chain(written(Some(target))).collect();
+    call.intent.statement_kind = found.kind.map(str::to_owned);
+    set_tables(call, tables, found.truncated);
+    call.sql = Some(sql);
 }
 
 fn set_tables(call: &mut Understood, tables: Vec<TableUse>, truncated: bool) {

@@ -10,9 +10,10 @@
 //! | module | says |
 //! |---|---|
 //! | `hosts` | which hosts are BigQuery's |
-//! | `methods`, `method_table`, `grpc` | which method a path names |
+//! | `methods`, `method_table`, `sister_table`, `grpc` | which method a path names |
 //! | `path` | decoding and redaction |
 //! | `json`, `request` | bodies that every reader reads alike, and the parts of them that matter |
+//! | `secrets` | bodies without the passwords in them |
 //! | [`scan`] | what SQL does, and to which tables |
 //! | [`upload`] | multipart and resumable uploads |
 //! | `answer` | what came back |
@@ -30,6 +31,8 @@ mod recognise;
 mod refusal;
 mod request;
 pub mod scan;
+mod secrets;
+mod sister_table;
 pub mod upload;
 mod walk;
 

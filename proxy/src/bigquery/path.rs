@@ -8,10 +8,10 @@ use ledger::call::MAX_PATH;
 const MAX_IDENTIFIER: usize = 1024;
 
 /// What a secret's value is recorded as.
-const REDACTED: &str = "REDACTED";
+pub(super) const REDACTED: &str = "REDACTED";
 
 /// Query parameters that carry credentials; compared in lower case, decoded, without a leading `$`.
-const SECRETS: [&str; 11] = [
+const SECRETS: [&str; 13] = [
     "access_token",
     "oauth_token",
     "bearer_token",
@@ -21,6 +21,8 @@ const SECRETS: [&str; 11] = [
     "id_token",
     "refresh_token",
     "assertion",
+    "authorizationcode",
+    "authorization_code",
     "client_secret",
     "password",
 ];

@@ -44,7 +44,7 @@ pub enum Upload {
 /// A call as its head shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recognised {
-    /// Discovery name without `bigquery.` (`jobs.query`), `Service.Method` for gRPC, or [`UNKNOWN_METHOD`].
+    /// Discovery name without `bigquery.` (`jobs.query`), with a sister service's name (`bigqueryconnection...`), `Service.Method` for gRPC, or [`UNKNOWN_METHOD`].
     pub method: &'static str,
     /// Verb, host, and the path as it is recorded.
     pub http: HttpTarget,
@@ -73,6 +73,12 @@ impl Recognised {
     /// [`Refusal::UnknownMethod`], [`Refusal::AmbiguousRequest`]
     pub fn check(&self) -> Result<(), Refusal> {
         self.refusal.clone().map_or(Ok(()), Err)
+    }
+
+    /// Bodies of this method may hold passwords, which can be cut out only of what can be read.
+    #[must_use]
+    pub fn may_carry_secrets(&self) -> bool {
+        methods::is_sisters(self.method)
     }
 
     /// The intent as the head shows it: what is recorded of a call that is refused before its body was understood.
@@ -159,7 +165,7 @@ fn named(verb: &Method, host: &str, uri: &Uri, headers: &HeaderMap) -> Result<Re
     if classify_host(host) == HostClass::SharedGoogle && !is_bigquery_path(path) {
         return Err(unknown("not a path of BigQuery's"));
     }
-    let found = methods::find(verb.as_str(), path).ok_or_else(|| unknown(look_alike(path)))?;
+    let found = methods::find(host, verb.as_str(), path).ok_or_else(|| unknown(look_alike(path)))?;
     let upload = if found.upload {
         Some(upload_request(verb, &query, headers).ok_or_else(|| unknown(UPLOAD_HINT))?)
     } else {

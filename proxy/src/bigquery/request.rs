@@ -99,6 +99,23 @@ pub(super) struct ViewDefinition {
     pub(super) query: Option<String>,
 }
 
+/// `TransferConfig` of `bigquerydatatransfer...transferConfigs.create` and `.patch`: what Google runs later, by itself.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct TransferConfig {
+    #[serde(alias = "destination_dataset_id")]
+    pub(super) destination_dataset_id: Option<String>,
+    pub(super) params: Option<TransferParams>,
+}
+
+/// Of a scheduled query. Other data sources have parameters of their own, which are in the request's blob.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TransferParams {
+    pub(super) query: Option<Scalar>,
+    pub(super) destination_table_name_template: Option<Scalar>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct DatasetReference {
@@ -164,10 +181,19 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
 }
 
 /// Any JSON value, of which only texts and booleans are kept.
-enum Scalar {
+pub(super) enum Scalar {
     Text(String),
     Flag(bool),
     Other,
+}
+
+impl Scalar {
+    pub(super) fn into_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Flag(_) | Self::Other => None,
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Scalar {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::stand::client::{Agent, nothing, request, request2, text};
 use crate::stand::upstream::{empty, full};
-use crate::stand::{BIGQUERY, PATIENCE, STORAGE, Stand};
+use crate::stand::{BIGQUERY, CONNECTION, PATIENCE, STORAGE, Stand};
 
 const QUERIES: &str = "/bigquery/v2/projects/p/queries?prettyPrint=false";
 const SQL: &str =
@@ -349,4 +349,28 @@ async fn a_statement_of_two_megabytes_is_recorded_whole() {
     let call = stand.call().await;
     assert_eq!(stand.blob(&call, "sql"), Some(sql));
     assert_eq!(call.intent.tables.len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_is_made_without_its_password_in_the_record() {
+    let stand = Stand::new().await;
+    stand.upstream.answer(|request| async {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(full(body))
+    });
+    let body = r#"{"cloudSql":{"credential":{"username":"u","password":"s3cret"}}}"#;
+    let mut agent = Agent::http1(&stand, CONNECTION).await;
+    let path = "/v1/projects/p/locations/us/connections?connectionId=c";
+    let (head, answer) = agent.ask(request("POST", CONNECTION, path).body(text(body)).unwrap()).await;
+    assert_eq!((head.status, answer.as_str()), (StatusCode::OK, body), "it leaves as it came");
+    let (head, _) = agent.ask(request("POST", CONNECTION, path).body(text(&body[1..])).unwrap()).await;
+    assert_eq!(head.status, StatusCode::BAD_REQUEST);
+    let calls = stand.calls(2).await;
+    assert_eq!(calls[0].intent.method, "bigqueryconnection.projects.locations.connections.create");
+    assert!(calls[0].intent.redacted);
+    assert_eq!(
+        stand.blob(&calls[0], "request").as_deref(),
+        Some(r#"{"cloudSql":{"credential":{"username":"u","password":"REDACTED"}}}"#)
+    );
+    assert!(calls[1].statement.blobs.is_empty(), "what can't be read may hold a password");
 }

@@ -240,3 +240,46 @@ proptest! {
         prop_assert_eq!(understood(QUERIES, &body).sql, Some(sql));
     }
 }
+
+fn sister(host: &str, target: &str, body: &str) -> Understood {
+    let target = target.parse().expect("target");
+    let call = recognise(&http::Method::POST, host, &target, &http::HeaderMap::new());
+    intent(&call, Some(body.as_bytes())).expect("understood")
+}
+
+#[test]
+fn a_scheduled_query_is_a_statement() {
+    let call = sister(
+        "bigquerydatatransfer.googleapis.com",
+        "/v1/projects/p/locations/us/transferConfigs",
+        r#"{"dataSourceId":"scheduled_query","destinationDatasetId":"reports","schedule":"every 24 hours","params":{
+            "query":"SELECT * FROM billing.invoices JOIN daily USING (id)",
+            "destination_table_name_template":"copy_{run_date}","write_disposition":"WRITE_TRUNCATE"}}"#,
+    );
+    assert_eq!(call.sql.as_deref(), Some("SELECT * FROM billing.invoices JOIN daily USING (id)"));
+    assert_eq!(call.intent.statement_kind.as_deref(), Some("SELECT"));
+    let named: Vec<_> = call.intent.tables.iter().map(|table| (table.to_string(), table.access)).collect();
+    assert_eq!(
+        named,
+        [
+            ("billing.invoices".to_owned(), Access::Read),
+            ("daily".to_owned(), Access::Read),
+            ("reports.copy_{run_date}".to_owned(), Access::Write)
+        ]
+    );
+    assert_eq!((call.redacted, call.intent.redacted), (None, false));
+}
+
+#[test]
+fn a_connection_s_password_is_not_recorded() {
+    let call = sister(
+        "bigqueryconnection.googleapis.com",
+        "/v1/projects/p/locations/us/connections",
+        r#"{"cloudSql":{"instanceId":"p:us:db","credential":{"username":"u","password":"s3cret"}}}"#,
+    );
+    assert!(call.intent.redacted);
+    assert_eq!(
+        String::from_utf8(call.redacted.expect("redacted")).expect("UTF-8"),
+        r#"{"cloudSql":{"instanceId":"p:us:db","credential":{"username":"u","password":"REDACTED"}}}"#
+    );
+}

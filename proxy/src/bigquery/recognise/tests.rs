@@ -198,3 +198,34 @@ fn disguised_calls_are_refused() {
         assert_eq!(call("POST", &format!("{path}?{query}")).check(), Ok(()), "{query}");
     }
 }
+
+#[test]
+fn sister_services_have_methods_of_their_own() {
+    let asked = |verb: Method, host: &str, target: &str| {
+        recognise(&verb, host, &target.parse().expect("target"), &HeaderMap::new())
+    };
+    let create = asked(
+        Method::POST,
+        "bigqueryconnection.googleapis.com",
+        "/v1/projects/p/locations/us/connections?connectionId=c&alt=json",
+    );
+    assert_eq!(create.method, "bigqueryconnection.projects.locations.connections.create");
+    assert_eq!(
+        (create.project.as_deref(), create.body, create.check()),
+        (Some("p"), BodyPlan::Deciding, Ok(()))
+    );
+    let coded = asked(
+        Method::POST,
+        "bigquerydatatransfer.googleapis.com",
+        "/v1/projects/p/transferConfigs?authorizationCode=s3cret",
+    );
+    assert_eq!(coded.http.path, "/v1/projects/p/transferConfigs?authorizationCode=REDACTED");
+    for (host, target) in [
+        ("bigqueryconnection.googleapis.com", "/v1/projects/p/locations/us/reservations"),
+        ("bigqueryreservation.googleapis.com", "/v1/projects/p/locations/us/reservations:mystery"),
+        ("bigquerymigration.googleapis.com", "/v2/projects/p/locations/us/workflows"),
+    ] {
+        let refused = asked(Method::GET, host, target).check().map_err(|error| error.category());
+        assert_eq!(refused, Err("unknown_method"), "{host}{target}");
+    }
+}

@@ -27,6 +27,7 @@ use self::upstream::Upstream;
 
 pub const BIGQUERY: &str = "bigquery.googleapis.com";
 pub const STORAGE: &str = "bigquerystorage.googleapis.com";
+pub const CONNECTION: &str = "bigqueryconnection.googleapis.com";
 
 /// The longest that anything here takes; a test that waits longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,7 +58,8 @@ impl Stand {
     async fn build(more: &[&str], upstream_alpn: &[&[u8]]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = TestCa::new(dir.path());
-        let mut google = ServerConfig::clone(&ca.server(&[BIGQUERY, STORAGE, "www.googleapis.com"]));
+        let mut google =
+            ServerConfig::clone(&ca.server(&[BIGQUERY, STORAGE, CONNECTION, "www.googleapis.com"]));
         google.alpn_protocols = upstream_alpn.iter().map(|name| name.to_vec()).collect();
         let upstream = Upstream::start(Arc::new(google)).await;
         let recorder = Recorder::start(ca.server(&["localhost"])).await;
@@ -78,7 +80,7 @@ impl Stand {
             format!("--upstream-ca={}", path("ca.pem")),
             "--deliver-timeout=1".into(),
         ];
-        for name in [BIGQUERY, STORAGE, "www.googleapis.com"] {
+        for name in [BIGQUERY, STORAGE, CONNECTION, "www.googleapis.com"] {
             flags.push(format!("--resolve={name}:443={}", upstream.address));
         }
         if !more.iter().any(|flag| flag.starts_with("--drain-timeout")) {
