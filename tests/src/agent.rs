@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::emulator::PROJECT;
 use crate::namespace::Namespace;
+use crate::process::DIES_WITH_US;
 use crate::tools::{Node, Tools, root};
 use crate::trouble::{Doing as _, Result, Trouble};
 
@@ -177,7 +178,8 @@ impl Agent {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut words = self.under.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let before = DIES_WITH_US.iter().map(OsStr::new).chain(self.under.iter().map(OsStr::new));
+        let mut words = before.chain([program.as_os_str()]);
         let mut command = Command::new(words.next().expect("there is at least the program"));
         command.args(words).env_clear().envs(self.variables.iter().cloned());
         command

@@ -96,14 +96,20 @@ impl Namespace {
     /// The words that run a program as an agent in it.
     #[must_use]
     pub fn as_agent(&self) -> Vec<String> {
-        self.words(&["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"])
+        self.words(&[
+            "setpriv",
+            "--pdeathsig=KILL",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+            "--no-new-privs",
+        ])
     }
 
     /// The words that run a program as the sidecar in it.
     #[must_use]
     pub fn as_sidecar(&self) -> Vec<String> {
         let (user, group) = (format!("--reuid={SIDECAR}"), format!("--regid={SIDECAR}"));
-        self.words(&["setpriv", &user, &group, "--clear-groups", "--no-new-privs"])
+        self.words(&["setpriv", "--pdeathsig=KILL", &user, &group, "--clear-groups", "--no-new-privs"])
     }
 
     fn words(&self, then: &[&str]) -> Vec<String> {

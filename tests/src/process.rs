@@ -1,4 +1,4 @@
-//! Child processes: started, waited for, stopped, and never left behind.
+//! Child processes: started, waited for, stopped, and never left behind, however this process ends.
 
 use std::fs::File;
 use std::future::Future;
@@ -19,6 +19,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// How much of a log is shown when something went wrong.
 const LOG_LINES: usize = 40;
+
+/// The words before a program that is killed when the thread that started it ends, and with it when this process is killed.
+/// Who changes its user later must say so again.
+pub const DIES_WITH_US: [&str; 2] = ["setpriv", "--pdeathsig=KILL"];
 
 /// A running program. Dropped, it is killed; while a test panics, the end of its log is printed first.
 #[derive(Debug)]
@@ -41,8 +45,9 @@ impl Process {
             .open(&log)
             .doing(format!("opening {}", log.display()))?;
         let errors = file.try_clone().doing("opening a log twice")?;
-        let command = command.stdin(Stdio::null()).stdout(file).stderr(errors);
-        let child = command.spawn().doing(format!("starting {}", command.get_program().display()))?;
+        let program = command.get_program().display().to_string();
+        let child = dying_with_us(command).stdin(Stdio::null()).stdout(file).stderr(errors).spawn();
+        let child = child.doing(format!("starting {program}"))?;
         Ok(Self { name: name.into(), child, log })
     }
 
@@ -131,6 +136,23 @@ impl Drop for Process {
     }
 }
 
+/// The same command, that ends when this process does.
+fn dying_with_us(command: &Command) -> Command {
+    let [first, flag] = DIES_WITH_US;
+    let mut dying = Command::new(first);
+    dying.arg(flag).arg("--").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => dying.env(name, value),
+            None => dying.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        dying.current_dir(folder);
+    }
+    dying
+}
+
 /// The ends of all logs in `folder`, each under its name.
 #[must_use]
 pub fn logs(folder: &Path) -> Vec<String> {
@@ -189,6 +211,26 @@ mod tests {
             trouble.to_string().contains("before port") && trouble.to_string().contains("no such flag"),
             "{trouble}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_process_does_not_outlive_who_started_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, marker) = (folder.path().to_owned(), folder.path().join("marker"));
+        // The system goes by the thread; a process that is killed ends with all of its threads.
+        let starts_it = move || {
+            let process = shell(&format!("touch {}; exec sleep 600", marker.display()), &path);
+            while !marker.exists() {
+                std::thread::yield_now();
+            }
+            process
+        };
+        let mut process = std::thread::spawn(starts_it).join().unwrap();
+        let start = Instant::now();
+        while process.child.try_wait().unwrap().is_none() {
+            assert!(start.elapsed() < LIMIT, "it goes on");
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     #[test]

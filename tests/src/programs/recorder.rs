@@ -1,0 +1,145 @@
+//! The recorder as it ships.
+
+use std::fs::Permissions;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{AUDIENCE, CLUSTER, ORIGIN, Ports, command, ready};
+use crate::ca::{Leaf, TestCa};
+use crate::identity::{Cluster, Pod};
+use crate::process::Process;
+use crate::trouble::{Doing as _, Result, Trouble};
+
+/// What a sidecar is told of its recorder.
+#[derive(Clone, Debug)]
+pub struct RecorderAt {
+    /// `https://127.0.0.1:port`
+    pub url: String,
+    /// The authority of its certificate (PEM).
+    pub ca: PathBuf,
+    /// The log's key.
+    pub key: PathBuf,
+}
+
+/// A running recorder.
+#[derive(Debug)]
+pub struct Recorder {
+    process: Process,
+    ports: Ports,
+    ca: PathBuf,
+    data: PathBuf,
+    key: PathBuf,
+}
+
+impl Recorder {
+    /// Starts one with an empty log in `folder/recorder`. It takes tokens of `cluster`, and answers the questions of
+    /// `reader`.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start(folder: &Path, ca: &TestCa, cluster: &Cluster, reader: &Pod) -> Result<Self> {
+        Self::start_under(&[], folder, ca, cluster, reader).await
+    }
+
+    /// The same, under another program (`taskset -c 0`).
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start_under(
+        under: &[&str],
+        folder: &Path,
+        ca: &TestCa,
+        cluster: &Cluster,
+        reader: &Pod,
+    ) -> Result<Self> {
+        Self::launch(under, Ipv4Addr::LOCALHOST.into(), folder, ca, cluster, reader).await
+    }
+
+    /// The same at another address of this machine.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start_at(
+        address: IpAddr,
+        folder: &Path,
+        ca: &TestCa,
+        cluster: &Cluster,
+        reader: &Pod,
+    ) -> Result<Self> {
+        Self::launch(&[], address, folder, ca, cluster, reader).await
+    }
+
+    async fn launch(
+        under: &[&str],
+        address: IpAddr,
+        folder: &Path,
+        ca: &TestCa,
+        cluster: &Cluster,
+        reader: &Pod,
+    ) -> Result<Self> {
+        let (data, jwks) = (folder.join("recorder"), folder.join("jwks.json"));
+        cluster.write_jwks(&jwks)?;
+        let Leaf { certificate, key } = ca.leaf(&[&address.to_string()])?;
+        let port_file = folder.join("recorder.ports");
+        let mut command = command("bqwitness-recorder", under)?;
+        command.arg("--data").arg(&data).args(["--listen", &format!("{address}:0")]);
+        command.args(["--admin", "127.0.0.1:0"]);
+        command.args(["--origin", ORIGIN, "--cluster", CLUSTER, "--audience", AUDIENCE]);
+        command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&key);
+        command.arg("--issuer").arg(cluster.issuer()).arg("--jwks").arg(&jwks);
+        command.arg("--reader").arg(reader.agent()).arg("--port-file").arg(&port_file);
+        let mut process = Process::start("recorder", &mut command, folder)?;
+        let ports = ready(&mut process, &port_file).await?;
+        // Only the recorder's user may look into its directory: the key is handed out.
+        let key = folder.join("log.vkey");
+        std::fs::copy(data.join("log.vkey"), &key).doing("copying the log's key")?;
+        std::fs::set_permissions(&key, Permissions::from_mode(0o644)).doing("handing out the log's key")?;
+        Ok(Self { process, ports, ca: ca.path(), data, key })
+    }
+
+    /// `https://127.0.0.1:port`
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.ports.listen)
+    }
+
+    /// Where it serves, and where its metrics are.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What a sidecar must know to reach it.
+    #[must_use]
+    pub fn place(&self) -> RecorderAt {
+        RecorderAt { url: self.url(), ca: self.ca.clone(), key: self.key() }
+    }
+
+    /// Where its log lies.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The log's key, as auditors and sidecars are given it.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.key.clone()
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Errors
+    /// It doesn't stop, or not with exit code 0.
+    pub async fn stop(self) -> Result<()> {
+        let status = self.process.stop().await?;
+        if status.success() { Ok(()) } else { Err(Trouble::new(format!("the recorder ended with {status}"))) }
+    }
+}
