@@ -19,6 +19,7 @@ Examples:
   bqwitness sessions --agent agents/ --open
   bqwitness show 1042 --key log.vkey
   bqwitness replay 0199a6c5-7c3e-7c1e-9a52-2f3a51d1a9c0
+  bqwitness inject -f agent.yaml --connection connection.yaml | kubectl apply -f -
   bqwitness verify-log https://recorder.bqwitness.svc:8443 --key log.vkey";
 
 /// Search, show and verify what AI agents did in BigQuery.
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Verify a whole log: every entry, tile, session chain and blob, against the log's key.
     VerifyLog(VerifyArgs),
+    /// Put the sidecar into the pods of a manifest, as the operator's webhook does, and print it.
+    Inject(InjectArgs),
     /// Print a completion script for your shell.
     Completions { shell: Shell },
 }
@@ -230,6 +233,25 @@ pub(crate) struct VerifyArgs {
     /// For a URL: file with your token.
     #[arg(long, env = "BQWITNESS_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InjectArgs {
+    /// The manifest: Pods, Deployments, Jobs and the rest, in one or more YAML documents; - is standard input.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The BigQueryConnection to put in. When absent it must be in the manifest.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) connection: Option<PathBuf>,
+    /// The sidecar's image.
+    #[arg(long, env = "BQWITNESS_PROXY_IMAGE", default_value = connection::names::PROXY_IMAGE, value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// The recorder, https://HOST:PORT, for a connection that names none.
+    #[arg(long, env = "BQWITNESS_RECORDER", default_value = connection::names::RECORDER_URL, value_name = "URL")]
+    pub(crate) recorder: String,
+    /// The audience of the recorder's tokens, for a connection that names no recorder.
+    #[arg(long, env = "BQWITNESS_AUDIENCE", default_value = connection::names::AUDIENCE, value_name = "NAME")]
+    pub(crate) audience: String,
 }
 
 impl FilterArgs {

@@ -40,6 +40,10 @@ pub(crate) enum CliError {
     Verify(#[from] VerifyError),
     #[error("entry {index} can't be read: {message}")]
     Entry { index: u64, message: String },
+    #[error("{path}: not YAML of Kubernetes: {message}")]
+    Manifest { path: PathBuf, message: String },
+    #[error("{path} has {found} BigQueryConnections; exactly one is put in: name its file with --connection")]
+    Connection { path: PathBuf, found: usize },
 }
 
 impl CliError {

@@ -49,6 +49,7 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::Proof(proof) => commands::proof::run(&proof, out),
         Command::Replay(replay) => commands::replay::run(&replay, out),
         Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),
+        Command::Inject(inject) => commands::inject::run(&inject, out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "bqwitness", &mut std::io::stdout());
             Ok(Verdict::Holds)

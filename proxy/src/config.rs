@@ -55,6 +55,15 @@ pub struct Flags {
     /// The BigQueryConnection in force.
     #[arg(long, env = "BQWITNESS_CONNECTION", value_name = "NAMESPACE/NAME")]
     pub connection: String,
+    /// Its UID, as the operator knows it; only in a cluster.
+    #[arg(long, env = "BQWITNESS_CONNECTION_UID", value_name = "UID")]
+    pub connection_uid: Option<String>,
+    /// The generation of its spec.
+    #[arg(long, env = "BQWITNESS_CONNECTION_GENERATION", value_name = "NUMBER")]
+    pub connection_generation: Option<String>,
+    /// The digest of its spec.
+    #[arg(long, env = "BQWITNESS_CONNECTION_DIGEST", value_name = "sha256:HEX")]
+    pub connection_digest: Option<String>,
     /// Connect there instead of looking the name up, as curl's --connect-to does; may be given several times. The
     /// certificate must still be for the name.
     #[arg(long, env = "BQWITNESS_RESOLVE", value_name = "HOST:PORT=ADDR:PORT", value_delimiter = ',')]
@@ -198,7 +207,7 @@ impl Flags {
         let redirect_listen = mistakes.check("redirect-listen", addresses(&self.redirect_listen));
         let admin = mistakes.check("admin", self.admin.parse());
         let recorder = recorder(&self, &mut mistakes);
-        let connection = mistakes.check("connection", connection(&self.connection));
+        let connection = connection_in_force(&self, &mut mistakes);
         let overrides = mistakes.check("resolve", overrides(&self.resolve));
         let upstream_roots = mistakes.check("upstream-ca", upstream_roots(self.upstream_ca.as_deref()));
         let google = mistakes.check("other-google-apis", self.other_google_apis.parse());
@@ -254,6 +263,17 @@ fn recorder_url(text: &str) -> Result<Uri, String> {
 fn verifier_key(path: &Path) -> Result<VerifierKey, String> {
     let text = tls::read_text(path).map_err(|error| error.to_string())?;
     text.trim().parse().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The connection with what the operator says of it.
+fn connection_in_force(flags: &Flags, mistakes: &mut Mistakes) -> Option<Connection> {
+    let named = mistakes.check("connection", connection(&flags.connection));
+    let uid = flags.connection_uid.clone().unwrap_or_default();
+    let generation = flags.connection_generation.as_deref().map_or(Ok(0), str::parse);
+    let generation = mistakes.check("connection-generation", generation);
+    let digest = flags.connection_digest.as_deref().map(str::parse).transpose();
+    let spec_digest = mistakes.check("connection-digest", digest);
+    Some(Connection { uid, generation: generation?, spec_digest: spec_digest?, ..named? })
 }
 
 fn connection(text: &str) -> Result<Connection, String> {
@@ -362,6 +382,32 @@ mod tests {
         for bad in ["http://recorder", "recorder:8443", "https://recorder/path", "https://recorder?x", ""] {
             assert!(recorder_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_operator_says_which_generation_is_in_force() {
+        let digest = Digest::of(b"spec").to_string();
+        let said = |more: &[&str]| {
+            let mut mistakes = Mistakes(Vec::new());
+            connection_in_force(&flags(more), &mut mistakes).ok_or(mistakes.0)
+        };
+        let whole = said(&[
+            "--connection-uid=u-1",
+            "--connection-generation=3",
+            &format!("--connection-digest={digest}"),
+        ]);
+        let whole = whole.expect("well formed");
+        assert_eq!(
+            (whole.uid.as_str(), whole.generation, whole.spec_digest),
+            ("u-1", 3, Some(Digest::of(b"spec")))
+        );
+        let alone = said(&[]).expect("outside a cluster there is only a name");
+        assert_eq!((alone.uid.as_str(), alone.generation, alone.spec_digest), ("", 0, None));
+        let wrong = said(&["--connection-generation=new", "--connection-digest=md5:0"]).expect_err("neither");
+        assert!(
+            wrong[0].starts_with("--connection-generation: ")
+                && wrong[1].starts_with("--connection-digest: ")
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod inject;
 pub(crate) mod proof;
 pub(crate) mod replay;
 pub(crate) mod search;

@@ -1,0 +1,65 @@
+//! The digest of a spec, which entries name.
+
+use ledger::digest::Digest;
+use serde_json::{Map, Value};
+
+use crate::resource::BigQueryConnectionSpec;
+
+/// SHA-256 of the spec as canonical JSON ([`canonical`]).
+///
+/// # Panics
+/// Never: a spec is made of texts and numbers.
+#[must_use]
+pub fn spec_digest(spec: &BigQueryConnectionSpec) -> Digest {
+    Digest::of(canonical_spec(spec).as_bytes())
+}
+
+/// The spec as canonical JSON: names sorted, no white space, defaults written out, absent fields left out.
+///
+/// # Panics
+/// Never: a spec is made of texts and numbers.
+#[must_use]
+pub fn canonical_spec(spec: &BigQueryConnectionSpec) -> String {
+    canonical(serde_json::to_value(spec).expect("a spec is made of texts and numbers")).to_string()
+}
+
+/// The same value with the names of every object sorted, whatever order the map type keeps.
+#[must_use]
+pub fn canonical(value: Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let mut members: Vec<_> = object.into_iter().collect();
+            members.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Value::Object(
+                members.into_iter().map(|(name, value)| (name, canonical(value))).collect::<Map<_, _>>(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(yaml: &str) -> BigQueryConnectionSpec {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn defaults_and_order_make_no_difference() {
+        let short = spec("{identity: {mode: Passthrough}, pods: {serviceAccountName: billing}}");
+        let long = spec(
+            "{pods: {serviceAccountName: billing}, identity: {mode: Passthrough}, \
+             interception: {otherEgress: Splice, mode: Redirect, otherGoogleApis: Inspect}}",
+        );
+        assert_eq!(spec_digest(&short), spec_digest(&long));
+        assert_eq!(
+            canonical_spec(&short),
+            r#"{"identity":{"mode":"Passthrough"},"interception":{"mode":"Redirect","otherEgress":"Splice","otherGoogleApis":"Inspect"},"pods":{"serviceAccountName":"billing"}}"#
+        );
+        let other = spec("{identity: {mode: Passthrough}, pods: {serviceAccountName: other}}");
+        assert_ne!(spec_digest(&short), spec_digest(&other));
+    }
+}
