@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup setup-cluster demo test lint bench
 .DEFAULT_GOAL := help
 
 help:
@@ -19,12 +19,16 @@ setup:
 	@tests/setup/python.sh
 	@tests/setup/node.sh
 
+# A Kubernetes control plane for the tests: built once, in ten minutes or so.
+setup-cluster:
+	@tests/setup/cluster.sh
+
 # The programs are built before the tests, which start them.
 demo: setup
 	cargo build --workspace --bins
 	@target/debug/demo
 
-test: setup
+test: setup setup-cluster
 	cargo build --workspace --bins
 	cargo test --workspace
 

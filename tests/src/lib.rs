@@ -10,6 +10,7 @@
 //! | [`tools`] | what `tests/setup` has put on this machine |
 //! | [`ca`], [`identity`] | a certificate authority, and a cluster that signs service account tokens |
 //! | [`emulator`], [`front`] | "BigQuery": an emulator, and before it TLS that counts what arrives |
+//! | [`cluster`] | a real Kubernetes control plane, with kubectl and helm |
 //! | [`process`] | our programs and the emulator as child processes |
 //! | [`foreign`] | a checker of logs and proofs that we did not write |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
@@ -19,6 +20,7 @@
 pub mod agent;
 pub mod bench;
 pub mod ca;
+pub mod cluster;
 pub mod emulator;
 pub mod foreign;
 pub mod front;
