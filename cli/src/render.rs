@@ -10,7 +10,7 @@ use ledger::search::{Call, FoundTable};
 use serde::Serialize;
 
 use crate::args::{Color, Format};
-use crate::text::{escaped_json, one_line, printable};
+use crate::text::{counted, escaped_json, grouped, one_line, printable};
 
 /// Columns that a table may take when standard output is no terminal.
 const DEFAULT_WIDTH: u16 = 160;
@@ -151,6 +151,19 @@ pub(crate) fn statement_text(call: &Call, wide: bool) -> String {
     if wide { format!("{}{cut}", printable(sql)) } else { one_line(&format!("{sql}{cut}"), SQL_WIDTH) }
 }
 
+/// How much of the log an answer covers, and whether that is all there is.
+pub(crate) fn covered_text(size: u64, rebuilding_to: Option<u64>) -> String {
+    let entries = counted(size, "entry");
+    match rebuilding_to {
+        None => format!("from a log of {entries}"),
+        Some(of) => format!(
+            "from {} of the log's {} entries: its index is being rebuilt, and what lies in the rest is not found yet",
+            grouped(size),
+            grouped(of)
+        ),
+    }
+}
+
 /// To the second, in UTC.
 pub(crate) fn time_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
@@ -174,6 +187,16 @@ mod tests {
         assert_eq!(duration_text(999), "999 \u{b5}s");
         assert_eq!(duration_text(1_250), "1.2 ms");
         assert_eq!(duration_text(61_900_000), "61.9 s");
+    }
+
+    #[test]
+    fn an_answer_says_when_it_is_not_whole() {
+        assert_eq!(covered_text(7, None), "from a log of 7 entries");
+        let text = covered_text(120_000, Some(1_500_000));
+        assert!(
+            text.starts_with("from 120,000 of the log's 1,500,000 entries: its index is being rebuilt"),
+            "{text}"
+        );
     }
 
     #[test]

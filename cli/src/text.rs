@@ -22,10 +22,26 @@ pub(crate) fn one_line(text: &str, width: usize) -> String {
     format!("{kept}\u{2026}")
 }
 
-/// `1 call`, `2 calls`
+/// `1 call`, `2 calls`, `3 entries`
 pub(crate) fn counted(count: u64, noun: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{ending}")
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {noun}s"),
+    }
+}
+
+/// `1,234,567`
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// JSON text with the same characters escaped, which its readers read as they were. (They can only stand in strings.)
@@ -71,6 +87,13 @@ mod tests {
         let escaped = escaped_json(&json);
         assert!(!escaped.chars().any(is_deceptive), "{escaped}");
         assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), hostile);
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        let counts = [counted(1, "entry"), counted(2, "entry"), counted(0, "call")];
+        assert_eq!(counts, ["1 entry", "2 entries", "0 calls"]);
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

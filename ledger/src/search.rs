@@ -109,6 +109,10 @@ pub enum ResultFilter {
 pub struct Answer {
     /// How many entries of the log this answer covers.
     pub size: u64,
+    /// The index is being built again and this answer lacks what it has not reached: how many entries it is to cover. Absent
+    /// when the index has reached the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilding_to: Option<u64>,
     /// Newest first; oldest first when the question had `from`.
     pub calls: Vec<Call>,
     /// There may be more: ask again with `before` (or `from`, if the question had that) set to this.

@@ -21,8 +21,9 @@ use crate::api::{Api, server};
 use crate::authn::Verifier;
 use crate::authn::source::KeysError;
 use crate::config::Config;
+use crate::descriptors;
 use crate::index::{IndexError, Indexer, Searcher};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RELOAD_CERTIFICATE, RELOAD_KEYS};
 use crate::sequencer::{Queue, Sequencer};
 use crate::store::error::StoreError;
 use crate::store::files::{LocalFiles, Lock};
@@ -105,6 +106,7 @@ impl App {
     /// # Errors
     /// [`AppError`]: what must be put right before it can start.
     pub async fn start(config: Config) -> Result<Self, AppError> {
+        descriptors::raise();
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
         let readiness = Readiness::default();
@@ -113,15 +115,16 @@ impl App {
         let certificate = Arc::new(Certificate::read(config.tls_cert.clone(), config.tls_key.clone())?);
         let (admin_listener, admin) = listen(config.admin).await?;
         let mut tasks = vec![tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness))];
-        tasks.push(tokio::spawn(verifier.clone().reload()));
-        tasks.push(tokio::spawn(certificate.clone().reload()));
+        let failures = |what| metrics.reload_failures.with_label_values(&[what]);
+        tasks.push(tokio::spawn(verifier.clone().reload(failures(RELOAD_KEYS))));
+        tasks.push(tokio::spawn(certificate.clone().reload(failures(RELOAD_CERTIFICATE))));
 
         let (lock, opened) = open_log(&config, metrics.clone()).await?;
         let Opened { key, wal, tail, publisher, reader, history, torn_bytes } = opened;
         let start = start_event(history.stopped, tail.size(), torn_bytes);
         let indexer =
             Indexer::open(&config.data, &key.verifier().to_string(), reader.clone(), metrics.clone())?;
-        let searcher = Searcher::new(config.data.clone(), reader.clone(), indexer.covered());
+        let searcher = Searcher::new(config.data.clone(), reader.clone(), indexer.progress());
         let (sequencer, queue) =
             Sequencer::new(wal, tail.clone(), reader.clone(), history, &config.origin, metrics.clone());
         let publisher = Worker::spawn("publisher", move || publisher.run(&tail))?;

@@ -8,6 +8,7 @@ pub mod app;
 pub mod authn;
 pub mod config;
 pub mod config_file;
+pub mod descriptors;
 pub mod error;
 pub mod history;
 pub mod index;

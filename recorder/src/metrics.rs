@@ -4,6 +4,12 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
 };
 
+/// `what` of [`Metrics::reload_failures`]: the API's certificate and key.
+pub const RELOAD_CERTIFICATE: &str = "certificate";
+
+/// `what` of [`Metrics::reload_failures`]: the token issuer's keys.
+pub const RELOAD_KEYS: &str = "issuer_keys";
+
 /// All metrics of the recorder.
 #[derive(Debug)]
 pub struct Metrics {
@@ -25,10 +31,14 @@ pub struct Metrics {
     pub checkpoint_time: IntGauge,
     /// Entries that the index covers.
     pub index_size: IntGauge,
+    /// 1 while the index is being built again.
+    pub index_rebuilding: IntGauge,
     /// Sessions that are open.
     pub sessions: IntGauge,
     /// Connections to the API.
     pub connections: IntGauge,
+    /// Looks at files or keys that are to change without a restart, and could not be used: by what they are.
+    pub reload_failures: IntCounterVec,
 }
 
 impl Metrics {
@@ -44,6 +54,14 @@ impl Metrics {
         let counter = |name, help| register(registry, IntCounter::new(name, help)?);
         let gauge = |name, help| register(registry, IntGauge::new(name, help)?);
         let batches = Opts::new("bqwitness_recorder_batches_total", "Batches by result");
+        let reloads = Opts::new(
+            "bqwitness_recorder_reload_failures_total",
+            "Looks that found a certificate or keys that can't be used; the last ones stay in force",
+        );
+        let reload_failures = register(registry, IntCounterVec::new(reloads, &["what"])?)?;
+        [RELOAD_CERTIFICATE, RELOAD_KEYS]
+            .iter()
+            .for_each(|what| reload_failures.with_label_values(&[what]).reset());
         Ok(Self {
             batches: register(registry, IntCounterVec::new(batches, &["result"])?)?,
             entries: counter("bqwitness_recorder_entries_total", "Entries made durable")?,
@@ -60,8 +78,13 @@ impl Metrics {
                 "When the newest checkpoint was signed, in seconds since 1970",
             )?,
             index_size: gauge("bqwitness_recorder_index_size", "Entries that the search index covers")?,
+            index_rebuilding: gauge(
+                "bqwitness_recorder_index_rebuilding",
+                "1 while the search index is being built again, else 0",
+            )?,
             sessions: gauge("bqwitness_recorder_sessions_open", "Sessions that are open")?,
             connections: gauge("bqwitness_recorder_connections", "Connections to the API")?,
+            reload_failures,
         })
     }
 

@@ -7,65 +7,17 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bqwitness_recorder::store::files::LocalFiles;
-use common::{Acknowledged, Client, ISSUER, ORIGIN, Site, Speaker, join, verify};
+use common::program::Program;
+use common::{Acknowledged, Client, Site, Speaker, join, verify};
 use ledger::batch::Batch;
 use ledger::call::Access;
 
 const WRITERS: usize = 8;
-
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
-fn spawn(site: &Site) -> Process {
-    let ports = site.path("ports.json");
-    if ports.exists() {
-        std::fs::remove_file(&ports).unwrap();
-    }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bqwitness-recorder"));
-    let files =
-        [("--data", site.data()), ("--tls-cert", site.path("tls.crt")), ("--tls-key", site.path("tls.key"))];
-    for (flag, path) in
-        files.into_iter().chain([("--jwks", site.path("jwks.json")), ("--port-file", ports.clone())])
-    {
-        command.arg(flag).arg(path);
-    }
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--origin",
-        ORIGIN,
-        "--issuer",
-        ISSUER,
-    ]);
-    command.args(["--cluster", "test", "--reader", "audit/auditor", "--log-level", "error"]);
-    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-    let address = wait_for_address(&ports, &mut child);
-    Process { child, address }
-}
-
-fn wait_for_address(ports: &Path, child: &mut Child) -> SocketAddr {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < deadline {
-        if let Ok(text) = std::fs::read_to_string(ports) {
-            let ports: serde_json::Value = serde_json::from_str(&text).unwrap();
-            return ports["listen"].as_str().unwrap().parse().unwrap();
-        }
-        assert_eq!(child.try_wait().unwrap(), None, "the recorder did not start");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("the recorder does not listen");
-}
 
 /// Some hundred milliseconds, never the same.
 fn any_moment() -> Duration {
@@ -129,7 +81,7 @@ async fn nothing_acknowledged_is_lost() {
 
 async fn nothing_acknowledged_is_lost_of_one_log(kills: usize) {
     let site = Arc::new(Site::new());
-    let mut process = spawn(&site);
+    let mut process = Program::start(&site);
     let address = Arc::new(Mutex::new(process.address));
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
     let writers: Vec<_> = (0..WRITERS)
@@ -139,10 +91,9 @@ async fn nothing_acknowledged_is_lost_of_one_log(kills: usize) {
         .collect();
     for kill in 0..kills {
         tokio::time::sleep(any_moment()).await;
-        process.child.kill().unwrap(); // SIGKILL
-        process.child.wait().unwrap();
+        process.kill();
         let known = acknowledged.lock().unwrap().len();
-        process = tokio::task::block_in_place(|| spawn(&site));
+        process = tokio::task::block_in_place(|| Program::start(&site));
         *address.lock().unwrap() = process.address;
         assert!(known > 0 || kill < 3, "the writers get through");
     }
@@ -151,9 +102,7 @@ async fn nothing_acknowledged_is_lost_of_one_log(kills: usize) {
     for writer in writers {
         writer.await.unwrap();
     }
-    let id = rustix::process::Pid::from_child(&process.child);
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    assert!(process.child.wait().unwrap().success(), "SIGTERM ends it in order");
+    process.stop();
     let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
     let files = Arc::new(LocalFiles::open(&site.data()).unwrap());
     let size = verify(files, &acknowledged);

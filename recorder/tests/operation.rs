@@ -14,23 +14,12 @@ use bqwitness_recorder::api::stall::Patience;
 use bqwitness_recorder::app::App;
 use bqwitness_recorder::authn::source::Location;
 use bqwitness_recorder::metrics::Metrics;
-use common::{Issuer, Site, Speaker, refusal};
+use common::{Issuer, Site, Speaker, admin, admin_metric, refusal};
 use ledger::batch::MEDIA_TYPE;
 use runtime::drain::Drain;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-
-async fn admin(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
-        .await
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
 
 async fn tls(site: &Site, address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
@@ -49,7 +38,13 @@ async fn the_issuers_keys_rotate() {
     assert_eq!(refusal(&client.post(&new, Speaker::new(String::new()).start(10).encode()).await).0, 401);
     // A file that can't be read in between changes nothing.
     std::fs::write(site.path("jwks.json"), "{").unwrap();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while admin_metric(recorder.admin, "bqwitness_recorder_reload_failures_total{what=\"issuer_keys\"}").await
+        == 0
+    {
+        assert!(Instant::now() < deadline, "keys that can't be read are not counted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     client.record(&old, &Speaker::new(String::new()).start(10)).await;
     std::fs::write(site.path("jwks.json"), site.issuer.jwks()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -98,7 +93,15 @@ async fn a_renewed_certificate_is_shown() {
     let recorder = site.start().await;
     let kept = tls(&site, recorder.client.address).await;
     let renewed = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let failures =
+        || admin_metric(recorder.admin, "bqwitness_recorder_reload_failures_total{what=\"certificate\"}");
+    assert_eq!(failures().await, 0);
     std::fs::write(site.path("tls.crt"), renewed.cert.pem()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while failures().await == 0 {
+        assert!(Instant::now() < deadline, "a certificate without its key is not counted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     std::fs::write(site.path("tls.key"), renewed.signing_key.serialize_pem()).unwrap();
     // The client trusts the new one alone.
     let connector = site.connector();

@@ -11,13 +11,16 @@ use crate::Verdict;
 use crate::args::{Format, ReplayArgs};
 use crate::error::CliError;
 use crate::reader::Reader;
-use crate::render::{Output, duration_text, result_text, rows_text, tables_text, time_text};
+use crate::render::{Output, covered_text, duration_text, result_text, rows_text, tables_text, time_text};
 use crate::text::{counted, printable};
 
 /// A whole session, as far as a log of `size` entries has it.
 #[derive(Debug, Serialize)]
 struct Replay {
     size: u64,
+    /// The index is being rebuilt to this size: calls may be missing here that the log has.
+    #[serde(rename = "rebuildingTo", skip_serializing_if = "Option::is_none")]
+    rebuilding_to: Option<u64>,
     session: Session,
     calls: Vec<Call>,
 }
@@ -37,7 +40,7 @@ fn read(reader: &Reader, args: &ReplayArgs) -> Result<Replay, CliError> {
     let question = SessionQuery { session: Some(args.session), wait: Some(size), ..SessionQuery::default() };
     let answer = reader.sessions(&question)?;
     match answer.sessions.into_iter().next() {
-        Some(session) => Ok(Replay { size, session, calls }),
+        Some(session) => Ok(Replay { size, rebuilding_to: answer.rebuilding_to, session, calls }),
         None => Err(CliError::NoSession { session: args.session, size: answer.size }),
     }
 }
@@ -62,6 +65,9 @@ fn print(replay: &Replay, out: Output) -> Result<(), CliError> {
         out.line(&step)?;
     }
     out.line(&ending(&replay.session, &replay.calls))?;
+    if replay.rebuilding_to.is_some() {
+        out.line(&format!("INCOMPLETE: {}", covered_text(replay.size, replay.rebuilding_to)))?;
+    }
     Ok(())
 }
 
@@ -262,7 +268,12 @@ mod tests {
     fn holes_stand_where_they_are_in_the_log() {
         let hole = Hole { session: session().session, from: 2, to: 5 };
         let session = Session { named_holes: vec![NamedHole { index: 5, hole }], ..session() };
-        let replay = Replay { size: 9, session, calls: vec![call(4, None), call(6, Some("rule"))] };
+        let replay = Replay {
+            size: 9,
+            rebuilding_to: None,
+            session,
+            calls: vec![call(4, None), call(6, Some("rule"))],
+        };
         let steps: Vec<_> = timeline(&replay).into_iter().collect();
         assert_eq!(steps.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [4, 5, 6]);
         assert!(steps[1].1.contains("MISSING: statements 2 to 5"), "{}", steps[1].1);

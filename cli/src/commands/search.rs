@@ -6,7 +6,7 @@ use crate::Verdict;
 use crate::args::{Format, SearchArgs};
 use crate::error::CliError;
 use crate::reader::Reader;
-use crate::render::{Output, rows_text, statement_text, tables_text, time_text};
+use crate::render::{Output, covered_text, rows_text, statement_text, tables_text, time_text};
 
 pub(crate) fn run(args: &SearchArgs, out: Output) -> Result<Verdict, CliError> {
     let answer = find(&Reader::new(&args.reader)?, args)?;
@@ -21,12 +21,12 @@ pub(crate) fn run(args: &SearchArgs, out: Output) -> Result<Verdict, CliError> {
 fn find(reader: &Reader, args: &SearchArgs) -> Result<Answer, CliError> {
     let mut query = args.filter.query();
     (query.before, query.wait) = (args.before, args.wait);
-    let mut whole = Answer { size: 0, calls: Vec::new(), next: None };
+    let mut whole = Answer { size: 0, rebuilding_to: None, calls: Vec::new(), next: None };
     loop {
         let missing = args.limit - u32::try_from(whole.calls.len()).unwrap_or(args.limit);
         query.limit = Some(missing.min(MAX_LIMIT));
         let page = reader.search(&query)?;
-        whole.size = page.size;
+        (whole.size, whole.rebuilding_to) = (page.size, page.rebuilding_to);
         whole.next = page.next;
         whole.calls.extend(page.calls);
         query.before = page.next;
@@ -56,7 +56,7 @@ fn print(answer: &Answer, wide: bool, out: Output) -> Result<(), CliError> {
     }
     let calls =
         if answer.calls.len() == 1 { "1 call".into() } else { format!("{} calls", answer.calls.len()) };
-    out.line(&format!("{calls}, from a log of {} entries", answer.size))?;
+    out.line(&format!("{calls}, {}", covered_text(answer.size, answer.rebuilding_to)))?;
     if answer.calls.iter().any(|call| call.tables_truncated) {
         out.line("\"unlisted\": the call names more tables than its entry holds; a search by table finds it under every name. `show INDEX` has its SQL.")?;
     }

@@ -8,7 +8,7 @@ use crate::Verdict;
 use crate::args::{Format, SessionsArgs};
 use crate::error::CliError;
 use crate::reader::Reader;
-use crate::render::{Output, time_text};
+use crate::render::{Output, covered_text, time_text};
 use crate::text::{counted, printable};
 
 pub(crate) fn run(args: &SessionsArgs, out: Output) -> Result<Verdict, CliError> {
@@ -23,11 +23,11 @@ pub(crate) fn run(args: &SessionsArgs, out: Output) -> Result<Verdict, CliError>
 /// Asks for pages until there are as many sessions as were asked for.
 fn find(reader: &Reader, args: &SessionsArgs) -> Result<SessionAnswer, CliError> {
     let mut query = args.query();
-    let mut whole = SessionAnswer { size: 0, sessions: Vec::new(), next: None };
+    let mut whole = SessionAnswer { size: 0, rebuilding_to: None, sessions: Vec::new(), next: None };
     loop {
         let missing = args.limit - u32::try_from(whole.sessions.len()).unwrap_or(args.limit);
         let page = reader.sessions(&SessionQuery { limit: Some(missing.min(MAX_LIMIT)), ..query.clone() })?;
-        whole.size = page.size;
+        (whole.size, whole.rebuilding_to) = (page.size, page.rebuilding_to);
         whole.next = page.next;
         whole.sessions.extend(page.sessions);
         query.before = page.next;
@@ -42,7 +42,7 @@ fn print(answer: &SessionAnswer, out: Output) -> Result<(), CliError> {
         out.line(&table(answer, out).to_string())?;
     }
     let sessions = counted(answer.sessions.len() as u64, "session");
-    out.line(&format!("{sessions}, from a log of {} entries", answer.size))?;
+    out.line(&format!("{sessions}, {}", covered_text(answer.size, answer.rebuilding_to)))?;
     if let Some(next) = answer.next {
         out.line(&format!("There may be more: --before {next}"))?;
     }
@@ -169,7 +169,7 @@ pub(super) mod tests {
     #[test]
     fn an_id_stays_on_one_line() {
         let long = Session { version: "0.1.0-rc.1+build.of.a.long.name".repeat(4), ..session() };
-        let answer = SessionAnswer { size: 4, sessions: vec![long], next: None };
+        let answer = SessionAnswer { size: 4, rebuilding_to: None, sessions: vec![long], next: None };
         let text = table(&answer, Output::new(Format::Table, Color::Never)).to_string();
         assert!(text.contains(&session().session.to_string()), "{text}");
     }

@@ -11,7 +11,9 @@ use crate::render::{Output, result_text, rows_text, statement_text, tables_text,
 pub(crate) fn run(args: &TailArgs, out: Output) -> Result<Verdict, CliError> {
     let reader = Reader::new(&args.reader)?;
     let mut query = Query { limit: Some(1), ..args.filter.query() };
-    let mut size = reader.search(&query)?.size;
+    let first = reader.search(&query)?;
+    // What an index that is being rebuilt has not reached yet is not new.
+    let mut size = first.rebuilding_to.unwrap_or(first.size);
     query.limit = None;
     loop {
         // The recorder answers when there is something new, or after a while with nothing.
@@ -23,7 +25,7 @@ pub(crate) fn run(args: &TailArgs, out: Output) -> Result<Verdict, CliError> {
                 Format::Table => out.line(&line(call))?,
             }
         }
-        size = answer.next.unwrap_or(answer.size);
+        size = answer.next.unwrap_or(size.max(answer.size));
     }
 }
 

@@ -58,6 +58,10 @@ impl SessionQuery {
 pub struct SessionAnswer {
     /// How many entries of the log this answer covers.
     pub size: u64,
+    /// The index is being built again and this answer lacks what it has not reached: how many entries it is to cover. Absent
+    /// when the index has reached the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilding_to: Option<u64>,
     /// Those that began last come first.
     pub sessions: Vec<Session>,
     /// There may be more: ask again with `before` set to this.

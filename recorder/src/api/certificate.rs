@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ledger::digest::Digest;
+use prometheus::IntCounter;
 use runtime::tls::TlsError;
 use tokio_rustls::TlsAcceptor;
 
@@ -42,8 +43,9 @@ impl Certificate {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).acceptor.clone()
     }
 
-    /// Looks for a new certificate, for ever. While the files don't make a pair, the last one stays in force.
-    pub async fn reload(self: Arc<Self>) {
+    /// Looks for a new certificate, for ever. While the files don't make a pair, the last one stays in force, and each look
+    /// counts as one of `failures`.
+    pub async fn reload(self: Arc<Self>, failures: IntCounter) {
         let mut failing = false;
         loop {
             tokio::time::sleep(INTERVAL).await;
@@ -54,11 +56,13 @@ impl Certificate {
                     }
                     failing = false;
                 }
-                Err(error) if !failing => {
-                    tracing::warn!(%error, "the API's new certificate can't be used; the last one stays in force");
+                Err(error) => {
+                    failures.inc();
+                    if !failing {
+                        tracing::warn!(%error, "the API's new certificate can't be used; the last one stays in force");
+                    }
                     failing = true;
                 }
-                Err(_) => {}
             }
         }
     }

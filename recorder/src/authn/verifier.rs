@@ -9,6 +9,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use ledger::digest::Digest;
 use ledger::entry::{Envelope, MAX_ENVELOPE, Role, Subject, Workload};
+use prometheus::IntCounter;
 use tokio::sync::Notify;
 
 use super::claims::{Claims, Named};
@@ -119,8 +120,9 @@ impl Verifier {
         Ok(Self { rules, source, in_force, unknown_key: Notify::new() })
     }
 
-    /// Looks for new keys, for ever. When they can't be had, the last ones stay in force.
-    pub async fn reload(self: Arc<Self>) {
+    /// Looks for new keys, for ever. When they can't be had, the last ones stay in force, and each look counts as one of
+    /// `failures`.
+    pub async fn reload(self: Arc<Self>, failures: IntCounter) {
         let (shortest, usual) = self.source.pauses();
         let mut failing = false;
         loop {
@@ -135,11 +137,13 @@ impl Verifier {
                     }
                     failing = false;
                 }
-                Err(error) if !failing => {
-                    tracing::warn!(%error, "the token issuer's keys can't be had; the last ones stay in force");
+                Err(error) => {
+                    failures.inc();
+                    if !failing {
+                        tracing::warn!(%error, "the token issuer's keys can't be had; the last ones stay in force");
+                    }
                     failing = true;
                 }
-                Err(_) => {}
             }
         }
     }

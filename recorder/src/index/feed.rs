@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::progress::{Progress, Rebuild};
 use super::query::{nanos, signed};
 use super::tally::Tally;
 use super::{IndexError, schema};
@@ -34,7 +35,9 @@ const MAX_WORDS: usize = 1 << 20;
 pub struct Indexer {
     connection: Connection,
     log: LogReader,
-    covered: watch::Sender<u64>,
+    progress: watch::Sender<Progress>,
+    /// Under way until the log is reached for the first time.
+    rebuild: Option<Rebuild>,
     metrics: Arc<Metrics>,
 }
 
@@ -44,15 +47,20 @@ impl Indexer {
     /// # Errors
     /// When no index can be made.
     pub fn open(data: &Path, vkey: &str, log: LogReader, metrics: Arc<Metrics>) -> Result<Self, IndexError> {
-        let connection = schema::open(data, vkey, log.published().size)?;
-        let covered = watch::Sender::new(schema::covered(&connection)?);
-        Ok(Self { connection, log, covered, metrics })
+        let size = log.published().size;
+        let connection = schema::open(data, vkey, size)?;
+        let covered = schema::covered(&connection)?;
+        let rebuild = (covered < size).then(|| Rebuild::begin(covered, size));
+        metrics.index_size.set(signed(covered));
+        metrics.index_rebuilding.set(rebuild.is_some().into());
+        let progress = watch::Sender::new(Progress { covered, rebuilding: rebuild.is_some() });
+        Ok(Self { connection, log, progress, rebuild, metrics })
     }
 
     /// Sees how far the index goes.
     #[must_use]
-    pub fn covered(&self) -> watch::Receiver<u64> {
-        self.covered.subscribe()
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
     }
 
     /// Follows the log until it ends.
@@ -80,7 +88,7 @@ impl Indexer {
     /// # Errors
     /// What stands in the way. What is covered stays right.
     pub fn catch_up(&mut self, size: u64) -> Result<(), IndexError> {
-        let mut covered = *self.covered.borrow();
+        let mut covered = self.progress.borrow().covered;
         while covered < size {
             let end = size.min((covered / TILE_WIDTH) * TILE_WIDTH + CHUNK);
             let transaction = self.connection.transaction()?;
@@ -92,10 +100,26 @@ impl Indexer {
                 .execute([end.to_string()])?;
             transaction.commit()?;
             covered = end;
-            self.metrics.index_size.set(signed(end));
-            self.covered.send_replace(end);
+            self.reached(covered);
         }
         Ok(())
+    }
+
+    /// Says how far the index is now.
+    fn reached(&mut self, covered: u64) {
+        let of = self.log.published().size;
+        match self.rebuild.take() {
+            Some(rebuild) if covered >= of => rebuild.end(covered),
+            Some(mut rebuild) => {
+                rebuild.tell(covered, of);
+                self.rebuild = Some(rebuild);
+            }
+            None => {}
+        }
+        let rebuilding = self.rebuild.is_some();
+        self.metrics.index_size.set(signed(covered));
+        self.metrics.index_rebuilding.set(rebuilding.into());
+        self.progress.send_replace(Progress { covered, rebuilding });
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod conditions;
 pub mod feed;
+pub mod progress;
 pub mod query;
 pub mod render;
 pub mod schema;
@@ -11,6 +12,7 @@ pub mod sessions;
 mod tally;
 
 pub use feed::Indexer;
+pub use progress::Progress;
 pub use searcher::Searcher;
 
 /// The index can't answer or grow. Never fatal: the log does not need it.

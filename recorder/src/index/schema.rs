@@ -94,7 +94,7 @@ pub fn open(data: &Path, vkey: &str, size: u64) -> Result<Connection, IndexError
     let path = path(data);
     match open_existing(&path, vkey, size) {
         Ok(Some(connection)) => return Ok(connection),
-        Ok(None) => tracing::info!("building the search index"),
+        Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the search index can't be used; building it again"),
     }
     for suffix in ["", "-wal", "-shm"] {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{Semaphore, watch};
 
 use super::render::Leaves;
-use super::{IndexError, query, schema, sessions};
+use super::{IndexError, Progress, query, schema, sessions};
 use crate::error::{Reason, Refusal};
 use crate::store::reader::LogReader;
 
@@ -24,7 +24,7 @@ pub const SEARCH_LIMIT: Duration = Duration::from_secs(10);
 pub struct Searcher {
     data: PathBuf,
     log: LogReader,
-    covered: watch::Receiver<u64>,
+    progress: watch::Receiver<Progress>,
     idle: std::sync::Arc<Mutex<Vec<Connection>>>,
     turns: Semaphore,
 }
@@ -32,8 +32,8 @@ pub struct Searcher {
 impl Searcher {
     /// A searcher of the index in this data directory.
     #[must_use]
-    pub fn new(data: PathBuf, log: LogReader, covered: watch::Receiver<u64>) -> Self {
-        Self { data, log, covered, idle: std::sync::Arc::default(), turns: Semaphore::new(SEARCHES) }
+    pub fn new(data: PathBuf, log: LogReader, progress: watch::Receiver<Progress>) -> Self {
+        Self { data, log, progress, idle: std::sync::Arc::default(), turns: Semaphore::new(SEARCHES) }
     }
 
     /// Answers a question about calls.
@@ -41,7 +41,9 @@ impl Searcher {
     /// # Errors
     /// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
     pub async fn search(&self, query: Query) -> Result<Answer, Refusal> {
-        self.ask(query.wait, move |index, log| calls(index, log, &query)).await
+        let mut answer = self.ask(query.wait, move |index, log| calls(index, log, &query)).await?;
+        answer.rebuilding_to = self.rebuilding_to(answer.size);
+        Ok(answer)
     }
 
     /// Answers a question about sessions.
@@ -49,7 +51,9 @@ impl Searcher {
     /// # Errors
     /// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
     pub async fn sessions(&self, query: SessionQuery) -> Result<SessionAnswer, Refusal> {
-        self.ask(query.wait, move |index, log| found_sessions(index, log, &query)).await
+        let mut answer = self.ask(query.wait, move |index, log| found_sessions(index, log, &query)).await?;
+        answer.rebuilding_to = self.rebuilding_to(answer.size);
+        Ok(answer)
     }
 
     /// Looks into the index, in turn and not for too long, once it covers `wait` entries or that took too long.
@@ -81,9 +85,15 @@ impl Searcher {
         joined.map_err(ended).and_then(|answer| answer).map_err(|error| refuse(&error))
     }
 
+    /// What an answer of this size is to reach, while the index is built again.
+    fn rebuilding_to(&self, size: u64) -> Option<u64> {
+        let of = self.log.published().size;
+        (self.progress.borrow().rebuilding && size < of).then_some(of)
+    }
+
     async fn wait_for(&self, size: u64) {
-        let mut covered = self.covered.clone();
-        let reached = covered.wait_for(|covered| *covered >= size);
+        let mut progress = self.progress.clone();
+        let reached = progress.wait_for(|progress| progress.covered >= size);
         // Both a time-out and the index's end leave what there is to be answered, and its size says so.
         let _reached = tokio::time::timeout(Duration::from_secs(MAX_WAIT_SECONDS), reached).await.is_ok();
     }
@@ -102,7 +112,7 @@ fn calls(connection: &Connection, log: &LogReader, query: &Query) -> Result<Answ
     drop(transaction);
     let mut leaves = Leaves::new(log);
     let calls = page.hits.into_iter().map(|hit| leaves.call(hit)).collect::<Result<_, _>>()?;
-    Ok(Answer { size, calls, next: page.next })
+    Ok(Answer { size, rebuilding_to: None, calls, next: page.next })
 }
 
 fn found_sessions(

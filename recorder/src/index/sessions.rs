@@ -144,7 +144,8 @@ pub fn answer(
     leaves: &mut Leaves<'_>,
 ) -> Result<SessionAnswer, IndexError> {
     let sessions = page.found.iter().map(|found| session(found, holes, leaves));
-    Ok(SessionAnswer { size, sessions: sessions.collect::<Result<_, _>>()?, next: page.next })
+    let sessions = sessions.collect::<Result<_, _>>()?;
+    Ok(SessionAnswer { size, rebuilding_to: None, sessions, next: page.next })
 }
 
 fn session(found: &Found, holes: &[NamedHole], leaves: &mut Leaves<'_>) -> Result<Session, IndexError> {

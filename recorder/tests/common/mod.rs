@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 pub mod memory;
+pub mod program;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ use ledger::statement::{
 use runtime::client::HttpsClient;
 use runtime::telemetry::LogFormat;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -208,6 +211,25 @@ impl Running {
         drop(stop); // which would have asked it to stop
         ended
     }
+}
+
+/// What the admin server answers, head and all.
+pub async fn admin(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// The value of one metric, named with its labels.
+pub async fn admin_metric(address: SocketAddr, name: &str) -> u64 {
+    let metrics = admin(address, "GET /metrics").await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} is not in {metrics}")).parse().unwrap()
 }
 
 /// Says that a test is left out and why. Where `CI=true` none may be: it would be a hole that nobody sees.
