@@ -101,8 +101,9 @@ pub struct Observed {
     /// How the connection reached the sidecar: `connect`, `redirect` or `alias`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interception: Option<String>,
-    /// What the call's credential was: `none` or `passthrough` (the agent's own bearer, forwarded as it came; the Google
-    /// identity behind it may be shared).
+    /// What the call's credential was, and would have been where it was refused: `federated` or `workload-identity` (the
+    /// pod's own, which the sidecar obtained), `passthrough` (the agent's own bearer, forwarded as it came; the Google
+    /// identity behind it may be shared), or `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
 }
@@ -126,6 +127,25 @@ pub struct Claimed {
     /// The job's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// A credential of the agent's own that came with the call. The sidecar does not verify it, and drops it unless
+    /// `observed.credential` is `passthrough`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<ClaimedCredential>,
+}
+
+/// What is said of a credential that an agent sent: never the credential itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedCredential {
+    /// `jwt`, or `opaque`.
+    pub form: String,
+    /// SHA-256 of the token, by which its holder can recognise it. Absent when the token is so short that it could be
+    /// guessed from its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// A JWT's `iss`, `sub`, `aud`, `azp` and `email`, as far as they are texts; nobody has checked its signature.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
 }
 
 /// Greatest length of one claimed text, in bytes; the rest is cut off.

@@ -24,8 +24,11 @@ use crate::config::{Config, Egress};
 use crate::deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecorded};
 use crate::files::{self, Readers};
 use crate::forward::{Forwarder, Overrides};
+use crate::identity::Identity;
 use crate::limits;
 use crate::listen::{connect, redirect};
+use crate::metadata;
+use crate::metadata::env_file::{self, Ways};
 use crate::metrics::Metrics;
 
 /// What every connection needs.
@@ -41,6 +44,8 @@ pub struct Proxy {
     pub overrides: Overrides,
     /// The session.
     pub deliver: Deliver,
+    /// The pod's Google identity.
+    pub identity: Identity,
     /// The way to BigQuery.
     pub forwarder: Forwarder,
     /// Memory for bodies that decide.
@@ -74,9 +79,9 @@ pub enum StartError {
     /// An address that can't be listened on.
     #[error("can't listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
-    /// The port file can't be written.
+    /// The port file, or the file of variables, can't be written.
     #[error("{0}: {1}")]
-    PortFile(PathBuf, io::Error),
+    File(PathBuf, io::Error),
     /// Two metrics of one name: a mistake in the program.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -89,6 +94,8 @@ pub struct Running {
     pub listen: SocketAddr,
     /// Where redirected connections arrive; none when there is no such way in.
     pub redirect: Vec<SocketAddr>,
+    /// Where agents ask for a credential; none when they bring their own.
+    pub metadata: Option<SocketAddr>,
     /// Where metrics and readiness are.
     pub admin: SocketAddr,
     /// What it still waits for.
@@ -116,6 +123,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (admin, admin_listener) = bind(config.admin).await?;
     let (listen, listener) = bind(config.listen).await?;
     let redirected = bind_all(&config.redirect_listen).await?;
+    let metadata_bound = match config.metadata_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let metadata = metadata_bound.as_ref().map(|(address, _)| *address);
     let redirect: Vec<_> = redirected.iter().map(|(address, _)| *address).collect();
     let forwarder = Forwarder::new(config.upstream_roots, config.overrides.clone())?;
     let settings = DeliverSettings {
@@ -126,12 +138,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         start: session_start(config.digest),
     };
     let (deliver, delivery) = Deliver::start(settings, &registry)?;
+    let project = config.identity.project.clone();
+    let identity = Identity::start(config.identity, config.deliver_timeout, &readiness, &registry)?;
     let proxy = Arc::new(Proxy {
         ca,
         bundle: config.bundle,
         egress: config.egress,
         overrides: config.overrides,
         deliver: deliver.clone(),
+        identity,
         forwarder,
         body_memory: BodyMemory::default(),
         room: Arc::new(Semaphore::new(limits::MAX_CONNECTIONS)),
@@ -148,18 +163,26 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     for (_, listener) in redirected {
         tokio::spawn(redirect::listen(Arc::clone(&proxy), listener, watch.clone(), uncut.clone()));
     }
-    tokio::spawn(connect::listen(proxy, listener, watch, uncut));
-    drop(listening);
-    if let Some(path) = config.port_file {
-        let ports = json!({"listen": listen, "redirect": redirect, "admin": admin}).to_string();
-        let written = files::replace(&path, ports.as_bytes(), Readers::Everyone);
-        written.map_err(|error| StartError::PortFile(path, error))?;
+    if let Some((_, listener)) = metadata_bound {
+        tokio::spawn(metadata::listen(Arc::clone(&proxy), listener, watch.clone(), uncut.clone()));
     }
-    tracing::info!(%listen, ?redirect, %admin, session = %deliver.session(), "listening");
+    tokio::spawn(connect::listen(Arc::clone(&proxy), listener, watch, uncut));
+    drop(listening);
+    if let Some(path) = config.env_file {
+        let ways = Ways { listen, metadata, bundle: &proxy.bundle, project: project.as_deref() };
+        env_file::write(&path, ways).map_err(|error| StartError::File(path, error))?;
+    }
+    if let Some(path) = config.port_file {
+        let ports = json!({"listen": listen, "redirect": redirect, "metadata": metadata, "admin": admin});
+        let written = files::replace(&path, ports.to_string().as_bytes(), Readers::Everyone);
+        written.map_err(|error| StartError::File(path, error))?;
+    }
+    tracing::info!(%listen, ?redirect, ?metadata, %admin, credential = proxy.identity.name(), session = %deliver.session(), "listening");
     let drain_timeout = config.drain_timeout;
     Ok(Running {
         listen,
         redirect,
+        metadata,
         admin,
         readiness,
         deliver,

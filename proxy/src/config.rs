@@ -19,6 +19,8 @@ use serde::Serialize;
 
 use crate::deliver::RecorderSettings;
 use crate::forward::Overrides;
+use crate::identity::IdentitySettings;
+use crate::identity::flags::IdentityFlags;
 
 /// The sidecar of bqwitness: records every BigQuery call of its pod before it leaves.
 #[derive(Clone, Debug, Parser, Serialize)]
@@ -71,6 +73,9 @@ pub struct Flags {
     /// Trust these roots (PEM) for BigQuery, and none of the system's.
     #[arg(long, env = "BQWITNESS_UPSTREAM_CA", value_name = "FILE")]
     pub upstream_ca: Option<PathBuf>,
+    /// The pod's Google identity.
+    #[command(flatten)]
+    pub identity: IdentityFlags,
     /// What becomes of connections to other Google APIs: inspect (TLS is terminated, each request must be for the host that it
     /// was set up for, and is recorded with its head), splice (copied untouched) or refuse.
     #[arg(long, env = "BQWITNESS_OTHER_GOOGLE_APIS", default_value = "inspect", value_name = "WHAT")]
@@ -118,6 +123,12 @@ pub struct Config {
     pub upstream_roots: RootCertStore,
     /// What becomes of connections to other hosts than BigQuery's.
     pub egress: Egress,
+    /// The pod's Google identity.
+    pub identity: IdentitySettings,
+    /// See [`IdentityFlags::metadata_listen`]; none in passthrough mode.
+    pub metadata_listen: Option<SocketAddr>,
+    /// See [`IdentityFlags::env_file`].
+    pub env_file: Option<PathBuf>,
     /// See [`Flags::port_file`].
     pub port_file: Option<PathBuf>,
     /// See [`Flags::deliver_timeout`].
@@ -135,6 +146,8 @@ pub struct Egress {
     pub google: OtherGoogleApis,
     /// See [`Flags::other_egress`].
     pub other: OtherEgress,
+    /// Agents hold no key: the sidecar is their metadata server, and looks into what gives out tokens.
+    pub keyless: bool,
 }
 
 /// What becomes of connections to other Google APIs. The same front ends serve them and BigQuery, and go by the Host of each
@@ -190,7 +203,7 @@ pub struct Mistakes(pub Vec<String>);
 
 impl Mistakes {
     /// Notes a mistake in the setting `flag`, and goes on.
-    fn check<T, E: Display>(&mut self, flag: &str, result: Result<T, E>) -> Option<T> {
+    pub(crate) fn check<T, E: Display>(&mut self, flag: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.0.push(format!("--{flag}: {error}"))).ok()
     }
 }
@@ -210,12 +223,15 @@ impl Flags {
         let connection = connection_in_force(&self, &mut mistakes);
         let overrides = mistakes.check("resolve", overrides(&self.resolve));
         let upstream_roots = mistakes.check("upstream-ca", upstream_roots(self.upstream_ca.as_deref()));
+        let identity = self.identity.validate(upstream_roots.as_ref(), &mut mistakes);
+        let metadata_listen = mistakes.check("metadata-listen", loopback(&self.identity.metadata_listen));
         let google = mistakes.check("other-google-apis", self.other_google_apis.parse());
         let other = mistakes.check("other-egress", self.other_egress.parse());
         let deliver_timeout = mistakes.check("deliver-timeout", seconds(&self.deliver_timeout));
         let drain_timeout = mistakes.check("drain-timeout", seconds(&self.drain_timeout));
         mistakes.check("log-format", self.log_format.parse::<LogFormat>());
         let config = || {
+            let keyless = identity.as_ref()?.mode.is_keyless();
             Some(Config {
                 listen: listen?,
                 redirect_listen: redirect_listen?,
@@ -226,7 +242,10 @@ impl Flags {
                 connection: connection?,
                 overrides: overrides?,
                 upstream_roots: upstream_roots?,
-                egress: Egress { google: google?, other: other? },
+                egress: Egress { google: google?, other: other?, keyless },
+                identity: identity?,
+                metadata_listen: Some(metadata_listen?).filter(|_| keyless),
+                env_file: self.identity.env_file,
                 port_file: self.port_file,
                 deliver_timeout: deliver_timeout?,
                 drain_timeout: drain_timeout?,
@@ -308,6 +327,15 @@ fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
     texts.iter().map(one).collect()
 }
 
+/// Placeholders are handed to whoever asks: that must be this pod.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => Err(format!("{text:?} is not a loopback address: only the sidecar's own pod may ask there")),
+        Err(error) => Err(format!("{text:?}: {error}")),
+    }
+}
+
 fn upstream_roots(file: Option<&Path>) -> Result<RootCertStore, tls::TlsError> {
     file.map_or_else(tls::system_roots, tls::pinned_roots)
 }
@@ -344,6 +372,7 @@ mod tests {
             "--listen=here",
             "--redirect-listen=127.0.0.1:1,there",
             "--other-egress=maybe",
+            "--metadata-listen=0.0.0.0:1",
             "--deliver-timeout=-1",
             "--log-format=xml",
         ])
@@ -358,6 +387,8 @@ mod tests {
             "recorder-key",
             "token-file",
             "other-egress",
+            "metadata-listen",
+            "sts-audience",
             "deliver-timeout",
         ] {
             assert!(

@@ -12,6 +12,8 @@
 //! | [`authority`], [`request_body`], [`body_memory`] | whom a request is for, and what of its body must be read first |
 //! | [`bigquery`] | what a call means |
 //! | [`decide`] | whether it may leave |
+//! | [`identity`], [`swap`] | the pod's Google credential, and which parts of a request it replaces |
+//! | [`metadata`] | the metadata server that agents ask for a credential, and are given a placeholder |
 //! | [`deliver`] | the session's chain, and the wait until an intent is durable |
 //! | [`forward`] | the way to BigQuery |
 //! | [`capture`], [`tee`], [`encoding`], [`body`] | what passes is read along |
@@ -32,11 +34,14 @@ pub mod deliver;
 pub mod encoding;
 pub mod files;
 pub mod forward;
+pub mod identity;
 pub mod limits;
 pub mod listen;
+pub mod metadata;
 pub mod metrics;
 pub mod outcome;
 pub mod refuse;
 pub mod request_body;
 pub mod session;
+pub mod swap;
 pub mod tee;

@@ -1,7 +1,7 @@
 //! Errors that the sidecar itself gives, in the form in which BigQuery's clients print them: Google's error JSON, or a gRPC
 //! status without a body. This is the one place where our errors become HTTP.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::json;
 
@@ -10,6 +10,8 @@ use crate::body::AgentBody;
 use crate::deliver::NotRecorded;
 use crate::encoding::Undecodable;
 use crate::forward::ForwardError;
+use crate::identity::error::CredentialError;
+use crate::identity::placeholder::BadPlaceholder;
 
 /// Why a request is answered by the sidecar and not by BigQuery.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,25 @@ pub enum Refused {
         "bqwitness: this call was not sent to BigQuery, because it can't be attributed to this pod: {0}. Nothing was executed."
     )]
     Unattributed(NotRecorded),
+    /// There is no Google credential for this pod.
+    #[error(
+        "bqwitness: this call was not sent to BigQuery, because this pod has no Google credential ({category}): {0}. Nothing was executed.",
+        category = .0.category()
+    )]
+    NoCredential(#[from] CredentialError),
+    /// The agent's placeholder is not one that is taken.
+    #[error("bqwitness: {0}. The call was not sent.")]
+    Placeholder(#[from] BadPlaceholder),
+    /// The agent sent no credential at all.
+    #[error(
+        "bqwitness: this request carries no credential; it was not sent. Clients get one from the metadata server, which the sidecar is (GCE_METADATA_HOST)."
+    )]
+    NoToken,
+    /// What was asked for is a token or a key.
+    #[error(
+        "bqwitness: {0} gives out tokens or keys, and this pod holds none but the sidecar's placeholder; the request was not sent."
+    )]
+    Minting(String),
     /// BigQuery could not be reached or gave no answer.
     #[error("bqwitness: {0}")]
     Forward(#[from] ForwardError),
@@ -68,6 +89,9 @@ impl From<NotRecorded> for Refused {
         if error.is_unattributed() { Self::Unattributed(error) } else { Self::NotRecorded(error) }
     }
 }
+
+/// What comes with a 401.
+const CHALLENGE: &str = r#"Bearer realm="https://accounts.google.com/", error="invalid_token""#;
 
 /// How Google's error form says it.
 struct Form {
@@ -85,6 +109,7 @@ impl Form {
 
 const INVALID: Form = Form::new(StatusCode::BAD_REQUEST, "badRequest", "INVALID_ARGUMENT", 3);
 const DENIED: Form = Form::new(StatusCode::FORBIDDEN, "accessDenied", "PERMISSION_DENIED", 7);
+const UNAUTHENTICATED: Form = Form::new(StatusCode::UNAUTHORIZED, "authError", "UNAUTHENTICATED", 16);
 const UNAVAILABLE: Form = Form::new(StatusCode::SERVICE_UNAVAILABLE, "backendError", "UNAVAILABLE", 14);
 
 impl Refused {
@@ -103,6 +128,10 @@ impl Refused {
             Self::Overloaded => "overloaded",
             Self::Meaning(refusal) => refusal.category(),
             Self::NotRecorded(error) | Self::Unattributed(error) => error.category(),
+            Self::NoCredential(error) => error.category(),
+            Self::Placeholder(bad) => bad.category(),
+            Self::NoToken => "no_token",
+            Self::Minting(_) => "minting_refused",
             Self::Forward(error) => error.category(),
         }
     }
@@ -132,7 +161,11 @@ impl Refused {
             Self::Meaning(
                 bigquery::Refusal::UnknownMethod { .. } | bigquery::Refusal::AmbiguousRequest(_),
             )
-            | Self::Unattributed(_) => DENIED,
+            | Self::Unattributed(_)
+            | Self::Minting(_) => DENIED,
+            Self::NoCredential(error) if error.is_refusal() => DENIED,
+            Self::NoCredential(_) => UNAVAILABLE,
+            Self::Placeholder(_) | Self::NoToken => UNAUTHENTICATED,
             Self::Meaning(_) => INVALID,
             Self::Overloaded | Self::NotRecorded(_) => UNAVAILABLE,
             Self::Forward(_) => Form::new(StatusCode::BAD_GATEWAY, "badGateway", "UNAVAILABLE", 14),
@@ -159,6 +192,10 @@ impl Refused {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if form.status == StatusCode::UNAUTHORIZED {
+            // As Google says it: clients ask for a new token, and try again.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
         answer
     }
 
@@ -193,6 +230,7 @@ fn percent_encoded(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::error::Category;
 
     fn body(answer: Response<AgentBody>) -> serde_json::Value {
         match answer.into_body() {
@@ -235,6 +273,12 @@ mod tests {
         assert_eq!(of(Refused::Undecodable(Undecodable::Unknown)), (415, "encoding_unknown"));
         assert_eq!(of(Refused::SlowBody(1)), (408, "body_timeout"));
         assert_eq!(of(Refused::Overloaded), (503, "overloaded"));
+        assert_eq!(of(Refused::Placeholder(BadPlaceholder::Expired)), (401, "placeholder_expired"));
+        assert_eq!(of(Refused::NoToken), (401, "no_token"));
+        assert_eq!(of(Refused::Minting("sts".into())), (403, "minting_refused"));
+        let no_credential = |category| Refused::NoCredential(CredentialError::new(category, "x"));
+        assert_eq!(of(no_credential(Category::StsRefused)), (403, "sts_refused"));
+        assert_eq!(of(no_credential(Category::StsUnreachable)), (503, "sts_unreachable"));
         assert_eq!(
             of(Refused::Meaning(bigquery::Refusal::MalformedBody("x".into()))),
             (400, "malformed_body")

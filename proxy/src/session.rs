@@ -3,17 +3,21 @@
 //! Nothing leaves before the intent is durable, and every intent gets exactly one outcome: from [`OutcomeGuard`], which is
 //! handed from phase to phase, or from its drop when the agent goes away in between.
 
+mod bearing;
+mod local;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, EXPECT, USER_AGENT};
+use http::header::{EXPECT, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 use ledger::blob::Blob;
 use ledger::call::Intent;
-use ledger::statement::{Claimed, MAX_CLAIM, Observed};
+use ledger::statement::{Claimed, MAX_CLAIM};
 
+use self::bearing::{Bearer, Bearing};
 use crate::app::Proxy;
 use crate::authority;
 use crate::bigquery::{self, HostClass, Recognised, Understood};
@@ -37,10 +41,26 @@ pub struct Link {
     pub target: Target,
 }
 
+impl Link {
+    /// Is this request for BigQuery, as far as its host and path say?
+    #[must_use]
+    pub fn is_bigquery(&self, head: &Parts) -> bool {
+        match bigquery::classify_host(&self.target.name) {
+            HostClass::BigQuery => true,
+            HostClass::SharedGoogle => bigquery::is_bigquery_path(head.uri.path()),
+            HostClass::OtherGoogle | HostClass::Other => false,
+        }
+    }
+}
+
 /// Answers one request: with BigQuery's answer, or with a refusal.
 pub async fn call(proxy: &Proxy, link: &Link, request: Request<Incoming>) -> Response<AgentBody> {
     let arrived = Instant::now();
     let (head, body) = request.into_parts();
+    if let Some(answer) = local::answer(proxy, link, &head) {
+        request_body::linger(Some(body)).await;
+        return answer;
+    }
     let (grpc, hears_out) = (is_grpc(&head.headers), must_be_heard_out(&head));
     let mut body = Some(body);
     let story = recorded(proxy, link, head, &mut body, arrived).await;
@@ -61,12 +81,7 @@ pub async fn call(proxy: &Proxy, link: &Link, request: Request<Incoming>) -> Res
 /// into only so that no request on them is for BigQuery's.
 fn recognise(link: &Link, head: &Parts) -> Recognised {
     let name = &link.target.name;
-    let is_bigquery = match bigquery::classify_host(name) {
-        HostClass::BigQuery => true,
-        HostClass::SharedGoogle => bigquery::is_bigquery_path(head.uri.path()),
-        HostClass::OtherGoogle | HostClass::Other => false,
-    };
-    if is_bigquery {
+    if link.is_bigquery(head) {
         bigquery::recognise(&head.method, name, &head.uri, &head.headers)
     } else {
         bigquery::other(&head.method, name, &head.uri)
@@ -88,13 +103,14 @@ async fn recorded(
     arrived: Instant,
 ) -> Result<Response<AgentBody>, Refused> {
     let call = recognise(link, &head);
+    let bearing = Bearing::of(proxy, link, &head);
     let draft = Draft {
-        observed: observed(link, &head.headers),
-        claimed: claimed(&head.headers),
+        observed: bearing.observed(link.way),
+        claimed: Claimed { credential: bearing.claimed(), ..claimed(&head.headers) },
         blobs: Vec::new(),
         intent: call.intent(),
     };
-    let asked = match admit(proxy, link, &call, &head, body).await {
+    let asked = match admit(proxy, link, &call, &bearing, &head, body).await {
         Ok(asked) => asked,
         Err(refused) => {
             record_refusal(proxy, draft, call, &refused, arrived).await;
@@ -112,7 +128,17 @@ async fn recorded(
             return Err(refused);
         }
     };
-    let open = match proxy.deliver.intent(complete(draft, meaning)).await {
+    let draft = complete(draft, meaning);
+    let credential = match bearing.credential().await {
+        Ok(credential) => credential,
+        Err(refused) => {
+            *body = asked.out.into_rest();
+            record_refusal(proxy, draft, call, &refused, arrived).await;
+            return Err(refused);
+        }
+    };
+    let observed = credential.observed(draft.observed);
+    let open = match proxy.deliver.intent(Draft { observed, ..draft }).await {
         Ok(open) => open,
         Err(error) => {
             *body = asked.out.into_rest();
@@ -120,19 +146,21 @@ async fn recorded(
         }
     };
     let guard = OutcomeGuard::new(call, open, arrived, proxy.metrics.clone());
-    forward(proxy, link, head, asked, guard).await
+    forward(proxy, link, head, credential, asked, guard).await
 }
 
-/// Is the call for this host, does its head allow it, and can its body be read?
+/// Is the call for this host, does its head allow it, does its bearer, and can its body be read?
 async fn admit(
     proxy: &Proxy,
     link: &Link,
     call: &Recognised,
+    bearing: &Bearing<'_>,
     head: &Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Asked, Refused> {
     authority::agree(head, &link.target)?;
     decide(call)?;
+    bearing.admit(link, head)?;
     request_body::read(call, &head.headers, body, &proxy.body_memory).await
 }
 
@@ -193,11 +221,12 @@ async fn record_refusal(proxy: &Proxy, draft: Draft, call: Recognised, refused: 
     }
 }
 
-/// The request goes out as it came, and the answer comes back as it is.
+/// The request goes out as it came, but for its credential, and the answer comes back as it is.
 async fn forward(
     proxy: &Proxy,
     link: &Link,
-    head: Parts,
+    mut head: Parts,
+    credential: Bearer<'_>,
     asked: Asked,
     mut guard: OutcomeGuard,
 ) -> Result<Response<AgentBody>, Refused> {
@@ -209,23 +238,18 @@ async fn forward(
     } else {
         asked.out
     };
+    credential.put_on(&mut head);
     let request = Request::from_parts(head, out);
     match proxy.forwarder.send(&link.target, request, || guard.leaves()).await {
-        Ok(answer) => Ok(capture(answer, &verb, guard)),
+        Ok(answer) => {
+            credential.answered(answer.status());
+            Ok(capture(answer, &verb, guard))
+        }
         Err(error) => {
             tracing::warn!(category = error.category(), server = link.target.name, %error, "BigQuery gave no answer");
             guard.failed(&error);
             Err(error.into())
         }
-    }
-}
-
-fn observed(link: &Link, headers: &HeaderMap) -> Observed {
-    let credential = if headers.contains_key(AUTHORIZATION) { "passthrough" } else { "none" };
-    Observed {
-        principal: None,
-        interception: Some(link.way.name().into()),
-        credential: Some(credential.into()),
     }
 }
 
@@ -235,7 +259,7 @@ fn claimed(headers: &HeaderMap) -> Claimed {
         Some(cut(&String::from_utf8_lossy(value.as_bytes())))
     };
     let api_client = text(http::HeaderName::from_static("x-goog-api-client"));
-    Claimed { user_agent: text(USER_AGENT), api_client, labels: BTreeMap::new() }
+    Claimed { user_agent: text(USER_AGENT), api_client, ..Claimed::default() }
 }
 
 fn cut_labels(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -24,6 +24,14 @@ const API_DOMAINS: [&str; 2] = ["googleapis.com", "clients6.google.com"];
 /// First labels of the hosts that serve every API by path.
 const SHARED: [&str; 2] = ["www", "content"];
 
+/// The labels of `host` before Google's API domain, in lower case; nothing when it is none of Google's.
+#[must_use]
+pub fn google_labels(host: &str) -> Option<Vec<String>> {
+    let host = normalise(host);
+    let prefix = API_DOMAINS.iter().find_map(|domain| within(&host, domain))?;
+    Some(prefix.split('.').filter(|label| !label.is_empty()).map(str::to_owned).collect())
+}
+
 /// What `host` is. A port, a final dot and upper case make no difference.
 #[must_use]
 pub fn classify_host(host: &str) -> HostClass {
@@ -45,8 +53,7 @@ pub fn classify_host(host: &str) -> HostClass {
 /// that has `bigquery` in its decoded path, and the batch paths that can carry calls of any API.
 #[must_use]
 pub fn is_bigquery_path(path: &str) -> bool {
-    // Twice, because a server in between may decode too; a third layer no server undoes.
-    let decoded = super::path::decode_lossy(&super::path::decode_lossy(path)).to_ascii_lowercase();
+    let decoded = super::path::decode_twice(path).to_ascii_lowercase();
     let mut segments = decoded.split(['/', '\\', ':']).filter(|segment| !segment.is_empty());
     decoded.contains("bigquery") || segments.next() == Some("batch")
 }

@@ -37,8 +37,9 @@ pub mod upload;
 mod walk;
 
 pub use answer::{Answer, read_answer};
-pub use hosts::{HostClass, classify_host, is_bigquery_path};
+pub use hosts::{HostClass, classify_host, google_labels, is_bigquery_path};
 pub use intent::{Understood, intent};
 pub use method_table::REVISION;
+pub use path::{decode_lossy as decode_parameter, decode_twice as decode_path};
 pub use recognise::{BodyPlan, MAX_DECIDING_BODY, Recognised, Upload, other, recognise};
 pub use refusal::Refusal;

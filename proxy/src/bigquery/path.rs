@@ -55,8 +55,15 @@ pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
+/// Percent-decodes twice, because a server in between may decode too; a third layer no server undoes.
+#[must_use]
+pub fn decode_twice(text: &str) -> String {
+    decode_lossy(&decode_lossy(text))
+}
+
 /// Percent-decodes once, leaving broken escapes as they are.
-pub(super) fn decode_lossy(text: &str) -> String {
+#[must_use]
+pub fn decode_lossy(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -92,12 +92,34 @@ impl DialError {
 /// # Errors
 /// [`DialError`]
 pub async fn connect(name: &str, port: u16, overrides: &Overrides) -> Result<TcpStream, DialError> {
+    connect_unless(is_link_local, name, port, overrides).await
+}
+
+/// Connects to the node's metadata server, for agents who bring their own credentials and may get them there. Not for others:
+/// this process runs as the one user who reaches it, and everybody would be given that user's tokens.
+///
+/// # Errors
+/// [`DialError`]
+pub async fn connect_to_metadata(
+    name: &str,
+    port: u16,
+    overrides: &Overrides,
+) -> Result<TcpStream, DialError> {
+    connect_unless(|_| false, name, port, overrides).await
+}
+
+async fn connect_unless(
+    forbidden: impl Fn(IpAddr) -> bool,
+    name: &str,
+    port: u16,
+    overrides: &Overrides,
+) -> Result<TcpStream, DialError> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, async {
         let addresses = match overrides.of(name, port) {
             Some(address) => vec![address],
             None => resolve(name, port).await?,
         };
-        connect_to_any(name, port, &addresses).await
+        connect_to_any(name, port, &addresses, forbidden).await
     });
     let stream = connected.await.unwrap_or_else(|_| Err(DialError::Timeout(format!("{name}:{port}"))))?;
     // Answers and handshakes are small writes that the other side waits for. An error here shows at the first read.
@@ -117,10 +139,15 @@ async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     Ok(addresses)
 }
 
-async fn connect_to_any(name: &str, port: u16, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+async fn connect_to_any(
+    name: &str,
+    port: u16,
+    addresses: &[SocketAddr],
+    forbidden: impl Fn(IpAddr) -> bool,
+) -> Result<TcpStream, DialError> {
     let mut last = DialError::Timeout(format!("{name}:{port}"));
     for (number, address) in addresses.iter().enumerate() {
-        if is_link_local(address.ip()) {
+        if forbidden(address.ip()) {
             return Err(DialError::Forbidden(address.to_string()));
         }
         let limit = if number + 1 < addresses.len() { ADDRESS_TIMEOUT } else { CONNECT_TIMEOUT };

@@ -8,7 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use rustls::RootCertStore;
 
-pub use self::dial::{DialError, Overrides, connect};
+pub use self::dial::{DialError, Overrides, connect, connect_to_metadata};
 pub use self::headers::strip_hop_by_hop;
 pub use self::pool::UpstreamBody;
 

@@ -16,7 +16,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the drain starts, and gives each connection to `serve`. Connections that are open then go on, until `cut`
 /// cuts them off.
-pub(super) async fn accept<F: Future<Output = ()> + Send + 'static>(
+pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     proxy: Arc<Proxy>,
     listener: TcpListener,
     mut drain: Watch,

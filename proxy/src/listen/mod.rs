@@ -5,7 +5,7 @@ pub mod connect;
 pub mod hello;
 pub mod redirect;
 
-mod accept;
+pub(crate) mod accept;
 mod intercept;
 mod route;
 
@@ -25,6 +25,7 @@ use self::hello::{HELLO_TIMEOUT, Hello, NoHello};
 use self::route::{Opening, Route, route};
 use crate::app::Proxy;
 use crate::forward::{self, Target};
+use crate::metadata;
 
 /// How a connection came in: `observed.interception` of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,11 @@ pub async fn serve(
             proxy.metrics.connection("intercepted");
             intercept::serve(proxy, way, stream, Target { name, port: destination.port() }, drain).await;
         }
-        Route::Splice => {
+        Route::Metadata if proxy.identity.keyless().is_some() => {
+            proxy.metrics.connection("metadata");
+            metadata::serve(proxy, stream, drain).await;
+        }
+        Route::Splice | Route::Metadata => {
             drop(drain);
             splice(&proxy, stream, &destination, None).await;
         }
@@ -105,7 +110,11 @@ async fn open(stream: &mut Replayed, destination: &Destination) -> Result<Openin
 /// counts where the name has led.
 async fn splice(proxy: &Proxy, mut stream: Replayed, destination: &Destination, fault: Option<&'static str>) {
     let (host, port) = (destination.host(), destination.port());
-    let mut upstream = match forward::connect(&host, port, &proxy.overrides).await {
+    let connected = match route::is_metadata(destination) {
+        true => forward::connect_to_metadata(&host, port, &proxy.overrides).await,
+        false => forward::connect(&host, port, &proxy.overrides).await,
+    };
+    let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => {
             tracing::info!(category = error.category(), %destination, %error, "a connection could not be spliced");

@@ -1,17 +1,23 @@
 //! What becomes of a connection. Pure: where it wants to go and how it opens decide.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::hello::normal_name;
 use crate::bigquery::{HostClass, classify_host};
 use crate::config::{Egress, OtherEgress, OtherGoogleApis};
+use crate::swap::endpoints;
 
 /// The port on which Google's front ends speak TLS.
 const HTTPS: u16 = 443;
 
 /// The port on which they speak plain HTTP.
 const HTTP: u16 = 80;
+
+/// Google Cloud's metadata server.
+const METADATA_NAMES: [&str; 2] = ["metadata.google.internal", "metadata"];
+const METADATA_V4: IpAddr = IpAddr::V4(crate::identity::workload::ADDRESS);
+const METADATA_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254));
 
 /// Where a client wants to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +88,8 @@ pub(super) enum Route {
     Splice,
     /// The same, if the name leads to a private address; else it is closed, for this reason.
     SpliceWithin(&'static str),
+    /// It is for the metadata server: the sidecar's own, or, when agents bring their own credentials, the node's.
+    Metadata,
     /// It is closed, for this reason.
     Refuse(&'static str),
 }
@@ -90,6 +98,15 @@ pub(super) enum Route {
 /// every one of its addresses to who asks for it, in the ClientHello or in a Host header.
 pub(super) fn depends_on_opening(destination: &Destination) -> bool {
     [HTTPS, HTTP].contains(&destination.port()) || is_ours(&destination.host())
+}
+
+/// Is it Google Cloud's metadata server, under one of its addresses or names?
+pub(super) fn is_metadata(destination: &Destination) -> bool {
+    let host = match destination {
+        Destination::Name(name, _) => METADATA_NAMES.contains(&name.as_str()),
+        Destination::Address(address) => [METADATA_V4, METADATA_V6].contains(&address.ip()),
+    };
+    host && destination.port() == HTTP
 }
 
 /// Does BigQuery answer under this name, by host or by path?
@@ -105,13 +122,15 @@ fn is_google(name: &str, egress: Egress, becomes: OtherGoogleApis) -> bool {
 /// Decides on a connection.
 pub(super) fn route(destination: &Destination, opening: &Opening, egress: Egress) -> Route {
     let inspected = |name: &str| is_google(name, egress, OtherGoogleApis::Inspect);
-    let looked_into = |name: &str| is_ours(name) || inspected(name);
+    let gives_tokens = |name: &str| egress.keyless && endpoints::is_on(name);
+    let looked_into = |name: &str| is_ours(name) || gives_tokens(name) || inspected(name);
     match (destination, opening) {
+        (destination, _) if is_metadata(destination) => Route::Metadata,
         (Destination::Name(host, _), Opening::Tls(name)) if looked_into(host) => match name {
             Some(name) if name != host => Route::Refuse("name_mismatch"),
             _ => Route::Intercept(host.clone()),
         },
-        (Destination::Name(host, _), _) if is_ours(host) => Route::Refuse("not_tls"),
+        (Destination::Name(host, _), _) if is_ours(host) || gives_tokens(host) => Route::Refuse("not_tls"),
         (Destination::Address(_), Opening::Tls(Some(name))) if looked_into(name) => {
             Route::Intercept(name.clone())
         }
@@ -184,9 +203,45 @@ mod tests {
         route(&destination, opening, SPLICE)
     }
 
-    const SPLICE: Egress = Egress { google: OtherGoogleApis::Splice, other: OtherEgress::Splice };
-    const REFUSE: Egress = Egress { google: OtherGoogleApis::Refuse, other: OtherEgress::Refuse };
-    const INSPECT: Egress = Egress { google: OtherGoogleApis::Inspect, other: OtherEgress::Splice };
+    const SPLICE: Egress =
+        Egress { google: OtherGoogleApis::Splice, other: OtherEgress::Splice, keyless: false };
+    const REFUSE: Egress =
+        Egress { google: OtherGoogleApis::Refuse, other: OtherEgress::Refuse, keyless: false };
+    const INSPECT: Egress = Egress { google: OtherGoogleApis::Inspect, ..SPLICE };
+
+    #[test]
+    fn what_gives_out_tokens_is_looked_into_when_agents_hold_no_key() {
+        let keyless = [Egress { keyless: true, ..SPLICE }, Egress { keyless: true, ..REFUSE }];
+        for egress in keyless {
+            for host in ["sts.googleapis.com", "oauth2.googleapis.com", "iamcredentials.mtls.googleapis.com"]
+            {
+                let named = Destination::parse(host, 443).expect("a destination");
+                let address = Destination::parse("192.0.2.1", 443).expect("a destination");
+                for destination in [&named, &address] {
+                    assert_eq!(
+                        route(destination, &tls(host), egress),
+                        Route::Intercept(host.into()),
+                        "{host}"
+                    );
+                }
+                assert_eq!(route(&named, &Opening::NotTls, egress), Route::Refuse("not_tls"), "{host}");
+            }
+        }
+        assert_eq!(routed("sts.googleapis.com", 443, &tls("sts.googleapis.com")), Route::Splice);
+    }
+
+    #[test]
+    fn the_metadata_server_is_known_by_its_addresses_and_names() {
+        for host in
+            ["169.254.169.254", "[::ffff:169.254.169.254]", "[fd20:ce::254]", "metadata.google.internal."]
+        {
+            assert_eq!(routed(host, 80, &Opening::NotTls), Route::Metadata, "{host}");
+        }
+        for (host, port) in [("169.254.169.254", 443), ("169.254.1.1", 80), ("metadata.example", 80)] {
+            let opening = if port == 443 { tls("x.example") } else { Opening::NotTls };
+            assert_ne!(routed(host, port, &opening), Route::Metadata, "{host}:{port}");
+        }
+    }
 
     #[test]
     fn other_google_apis_are_looked_into() {

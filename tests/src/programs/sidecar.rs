@@ -172,7 +172,7 @@ fn settings(command: &mut Command, own: &Path, recorder: &RecorderAt, google: &P
     command.arg("--recorder-key").arg(&recorder.key).arg("--token-file").arg(own.join("token"));
     command.arg("--ca-dir").arg(own.join("ca")).arg("--bundle").arg(own.join("bundle.pem"));
     command.args(["--connection", "agents/warehouse", "--upstream-ca"]).arg(google);
-    command.arg("--port-file").arg(own.join("ports"));
+    command.args(["--credential", "passthrough"]).arg("--port-file").arg(own.join("ports"));
     command.args(["--deliver-timeout", &patience.as_secs().to_string()]);
 }
 

@@ -118,6 +118,7 @@ impl Stand {
             format!("--resolve={HOST}:443={upstream}"),
             format!("--upstream-ca={}", self.google.path().display()),
             "--deliver-timeout=5".into(),
+            "--credential=passthrough".into(),
         ]);
         bqwitness_proxy::app::start(flags.validate().unwrap()).await.unwrap()
     }

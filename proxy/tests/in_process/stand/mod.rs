@@ -79,6 +79,7 @@ impl Stand {
             "--connection=agents/billing".into(),
             format!("--upstream-ca={}", path("ca.pem")),
             "--deliver-timeout=1".into(),
+            "--credential=passthrough".into(),
         ];
         for name in [BIGQUERY, STORAGE, CONNECTION, "www.googleapis.com"] {
             flags.push(format!("--resolve={name}:443={}", upstream.address));
