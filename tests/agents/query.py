@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An agent: runs one SQL statement with Google's Python client and prints its rows as JSON.
 
-It knows nothing of a proxy or a record; its way out and its token come from the environment, as in a pod.
+It knows nothing of a proxy or a record; its way out and its token come from its surroundings, as in a pod.
 """
 import json
 import os
@@ -13,9 +13,11 @@ from google.oauth2.credentials import Credentials
 
 
 def main() -> int:
+    # Without a token in the environment, the library finds a credential by itself, as it does in a pod.
+    token = os.environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN")
     client = bigquery.Client(
-        project=os.environ["GOOGLE_CLOUD_PROJECT"],
-        credentials=Credentials(os.environ["CLOUDSDK_AUTH_ACCESS_TOKEN"]),
+        project=os.environ.get("GOOGLE_CLOUD_PROJECT"),
+        credentials=Credentials(token) if token else None,
     )
     try:
         # retry=None: an agent that shows what it was answered, at once.

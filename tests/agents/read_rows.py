@@ -12,7 +12,8 @@ from google.oauth2.credentials import Credentials
 def main() -> int:
     project = os.environ["GOOGLE_CLOUD_PROJECT"]
     dataset, table = sys.argv[1].split(".")
-    client = bigquery_storage_v1.BigQueryReadClient(credentials=Credentials(os.environ["CLOUDSDK_AUTH_ACCESS_TOKEN"]))
+    token = os.environ.get("CLOUDSDK_AUTH_ACCESS_TOKEN")
+    client = bigquery_storage_v1.BigQueryReadClient(credentials=Credentials(token) if token else None)
     wanted = ReadSession(
         table=f"projects/{project}/datasets/{dataset}/tables/{table}", data_format=DataFormat.ARROW
     )

@@ -36,6 +36,8 @@ const BUNDLE_VARIABLES: [&str; 6] = [
 pub struct Agent {
     home: PathBuf,
     variables: Vec<(&'static str, String)>,
+    /// More of them, which came with the way out.
+    given: Vec<(String, String)>,
     /// The words before each program: whom and where it runs as.
     under: Vec<String>,
     client_python: PathBuf,
@@ -84,6 +86,22 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The same without any key or token: its clients find a credential as they do in a pod. `more` are variables that they
+    /// need for that.
+    #[must_use]
+    pub fn keyless(mut self, more: Vec<(String, String)>) -> Self {
+        self.variables.retain(|(name, _)| *name != "CLOUDSDK_AUTH_ACCESS_TOKEN");
+        self.given.extend(more);
+        self
+    }
+
+    /// The names of all its variables.
+    #[must_use]
+    pub fn variables(&self) -> Vec<&str> {
+        let given = self.given.iter().map(|(name, _)| name.as_str());
+        self.variables.iter().map(|(name, _)| *name).chain(given).collect()
+    }
+
     fn at_home(tools: &Tools, home: PathBuf, bundle: &Path) -> Result<Self> {
         let config = home.join("gcloud");
         std::fs::create_dir_all(&config).doing(format!("making {}", config.display()))?;
@@ -98,7 +116,7 @@ impl Agent {
         ];
         variables.extend(BUNDLE_VARIABLES.map(|name| (name, bundle.display().to_string())));
         let (client_python, bq, node) = (tools.client_python.clone(), tools.bq.clone(), tools.node.clone());
-        Ok(Self { home, variables, under: Vec::new(), client_python, bq, node })
+        Ok(Self { home, variables, given: Vec::new(), under: Vec::new(), client_python, bq, node })
     }
 
     /// Has the machine the real `bq`?
@@ -181,7 +199,7 @@ impl Agent {
         let before = DIES_WITH_US.iter().map(OsStr::new).chain(self.under.iter().map(OsStr::new));
         let mut words = before.chain([program.as_os_str()]);
         let mut command = Command::new(words.next().expect("there is at least the program"));
-        command.args(words).env_clear().envs(self.variables.iter().cloned());
+        command.args(words).env_clear().envs(self.variables.iter().cloned()).envs(self.given.iter().cloned());
         command
     }
 

@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::ca::TestCa;
+use crate::google::{BIGQUERY_SCOPE, Bearer, Refused, Tokens};
 use crate::trouble::{Doing as _, Result};
 
 /// What the front has certificates for. The first is BigQuery's own.
@@ -40,6 +41,8 @@ pub struct Arrival {
     pub authorization: Option<Digest>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
+    /// Whose token it carried, when the front asks for one ([`Front::demand`]). A request without was refused.
+    pub principal: Option<String>,
 }
 
 /// What lies behind the front: an emulator's two ports.
@@ -67,6 +70,7 @@ pub(crate) struct Shared {
     gzip: AtomicBool,
     delay_millis: AtomicU64,
     hang_ups: AtomicU32,
+    tokens: Mutex<Option<Tokens>>,
 }
 
 impl Front {
@@ -92,6 +96,7 @@ impl Front {
             gzip: AtomicBool::new(false),
             delay_millis: AtomicU64::new(0),
             hang_ups: AtomicU32::new(0),
+            tokens: Mutex::default(),
         });
         let serving = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
         Ok(Self { address, shared, serving })
@@ -107,6 +112,12 @@ impl Front {
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on only requests with one of these tokens, good for BigQuery, get to the emulator; others are answered 401, as
+    /// Google answers them.
+    pub fn demand(&self, tokens: Tokens) {
+        *self.shared.tokens.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokens);
     }
 
     /// From now on answers are gzipped for those who accept it, as Google does.
@@ -135,6 +146,16 @@ impl Drop for Front {
 impl Shared {
     pub(crate) fn note(&self, arrival: Arrival) {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+    }
+
+    /// Whose token it carries, when one is demanded.
+    pub(crate) fn bearer(&self, headers: &http::HeaderMap) -> Option<std::result::Result<Bearer, Refused>> {
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let good = |bearer: Bearer| match bearer.scope == BIGQUERY_SCOPE {
+            true => Ok(bearer),
+            false => Err(Refused(format!("the token is good for {:?}", bearer.scope))),
+        };
+        Some(tokens.bearer(headers).and_then(good))
     }
 
     pub(crate) fn gzips(&self) -> bool {

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use ledger::digest::Digest;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData as _, RsaKeySize};
 use serde_json::{Value, json};
@@ -27,6 +27,51 @@ pub struct Cluster {
     issuer: String,
     key: EncodingKey,
     public: Jwk,
+}
+
+/// A cluster's public keys, as whoever trusts it has them.
+#[derive(Clone, Debug)]
+pub struct Jwks(JwkSet);
+
+impl Jwks {
+    /// The claims of a token that one of these keys has signed (RS256, and nothing else), of this issuer, for this audience, in
+    /// its time.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn verify(&self, token: &str, issuer: &str, audience: &str) -> std::result::Result<Value, String> {
+        self.verify_at(token, issuer, audience, 0)
+    }
+
+    /// The same by a clock that is so many seconds ahead of this machine's.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn verify_at(
+        &self,
+        token: &str,
+        issuer: &str,
+        audience: &str,
+        ahead: i64,
+    ) -> std::result::Result<Value, String> {
+        let said = |error: jsonwebtoken::errors::Error| error.to_string();
+        let kid = jsonwebtoken::decode_header(token).map_err(said)?.kid.ok_or("no kid")?;
+        let key = self.0.find(&kid).ok_or("unknown key")?;
+        let key = DecodingKey::from_jwk(key).map_err(said)?;
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[audience]);
+        (validation.validate_exp, validation.validate_nbf) = (false, false); // by the given clock, below
+        let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).map_err(said)?.claims;
+        let now = Timestamp::now().as_second() + ahead;
+        let time = |name: &str| claims.get(name).and_then(Value::as_i64);
+        match (time("exp"), time("nbf")) {
+            (Some(exp), _) if exp <= now => Err("the token has expired".into()),
+            (_, Some(nbf)) if nbf > now => Err("the token is not valid yet".into()),
+            (None, _) => Err("the token never expires".into()),
+            _ => Ok(claims),
+        }
+    }
 }
 
 /// A pod, as its token names it.
@@ -91,6 +136,20 @@ impl Cluster {
         &self.issuer
     }
 
+    /// Its public keys.
+    #[must_use]
+    pub fn jwks(&self) -> Jwks {
+        Jwks(JwkSet { keys: vec![self.public.clone()] })
+    }
+
+    /// The same issuer with another key, as after a rotation; whoever has only the old one's public half refuses its tokens.
+    ///
+    /// # Errors
+    /// When the key can't be made.
+    pub fn rotated(&self) -> Result<Self> {
+        Self::new(&self.issuer)
+    }
+
     /// Writes its public keys, as `/openid/v1/jwks` has them.
     ///
     /// # Errors
@@ -153,8 +212,6 @@ impl Cluster {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt as _;
-
-    use jsonwebtoken::{DecodingKey, Validation};
 
     use super::*;
 

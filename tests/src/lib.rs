@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`tools`] | what `tests/setup` has put on this machine |
 //! | [`ca`], [`identity`] | a certificate authority, and a cluster that signs service account tokens |
+//! | [`google`] | a token service, an IAM service and a metadata server that check what they are shown |
 //! | [`emulator`], [`front`] | "BigQuery": an emulator, and before it TLS that counts what arrives |
 //! | [`cluster`] | a real Kubernetes control plane, with kubectl and helm |
 //! | [`process`] | our programs and the emulator as child processes |
@@ -24,6 +25,7 @@ pub mod cluster;
 pub mod emulator;
 pub mod foreign;
 pub mod front;
+pub mod google;
 pub mod identity;
 pub mod log;
 pub mod namespace;

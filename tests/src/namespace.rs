@@ -30,6 +30,9 @@ pub const REDIRECT: &str = "127.0.0.1:15001";
 const NAMES: &str =
     "bigquery.googleapis.com bigquerystorage.googleapis.com www.googleapis.com storage.googleapis.com";
 
+/// The metadata server of every machine of Google Cloud.
+const METADATA: &str = "169.254.169.254";
+
 /// RFC 2544: for tests between networks, and nobody's address. To the sidecar they are public.
 const NETWORKS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
@@ -93,6 +96,18 @@ impl Namespace {
         self.inside.into()
     }
 
+    /// The sidecar's own connections to the metadata server's address lead to this machine; those of agents don't get there.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn lead_metadata_outside(&self) -> Result<()> {
+        self.run(&format!(
+            "iptables -w -t nat -A OUTPUT -d {METADATA} -p tcp --dport 80 -m owner --uid-owner {SIDECAR} \
+             -j DNAT --to-destination {}:80",
+            self.outside
+        ))
+    }
+
     /// The words that run a program as an agent in it.
     #[must_use]
     pub fn as_agent(&self) -> Vec<String> {
@@ -152,7 +167,8 @@ impl Namespace {
     fn write_names(&self) -> Result<()> {
         let folder = self.etc();
         std::fs::create_dir_all(&folder).doing(format!("making {}", folder.display()))?;
-        let hosts = format!("127.0.0.1 localhost\n{} {NAMES}\n", self.outside);
+        let hosts =
+            format!("127.0.0.1 localhost\n{} {NAMES}\n{METADATA} metadata.google.internal\n", self.outside);
         std::fs::write(folder.join("hosts"), hosts).doing("writing a namespace's hosts")?;
         std::fs::write(folder.join("resolv.conf"), "").doing("writing a namespace's resolv.conf")
     }

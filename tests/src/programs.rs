@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 pub use self::auditor::Auditor;
 pub use self::recorder::{Recorder, RecorderAt};
-pub use self::sidecar::Sidecar;
+pub use self::sidecar::{Credential, PROVIDER, STS_TOKEN, Sidecar, Start};
 
 use crate::process::Process;
 use crate::trouble::{Doing as _, Result, Trouble};

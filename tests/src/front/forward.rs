@@ -5,16 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
-use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use ledger::digest::Digest;
+use serde_json::json;
 
 use super::gzip::Gzip;
 use super::{Arrival, STORAGE_HOST, Shared, Upstream};
+use crate::google::Refused;
 use crate::trouble::{Doing as _, Result, Trouble};
 
 /// A body on its way through.
@@ -43,12 +45,18 @@ impl Clients {
 
 /// Notes, forwards, answers. An error closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
 pub(super) async fn forward(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>> {
-    let arrival = Arrival::of(&request);
+    let bearer = shared.bearer(request.headers());
+    let principal =
+        bearer.as_ref().and_then(|bearer| bearer.as_ref().ok()).map(|bearer| bearer.principal.clone());
+    let arrival = Arrival { principal, ..Arrival::of(&request) };
     let host = arrival.host.clone();
     tracing::debug!(?arrival, "front");
     shared.note(arrival);
     if shared.hangs_up() {
         return Err(Trouble::new("hung up, as asked"));
+    }
+    if let Some(Err(Refused(why))) = bearer {
+        return unauthenticated(&request, &why);
     }
     tokio::time::sleep(shared.pause()).await;
 
@@ -73,6 +81,24 @@ pub(super) async fn forward(shared: Arc<Shared>, request: Request<Incoming>) -> 
     })
 }
 
+/// As Google answers it.
+fn unauthenticated(request: &Request<Incoming>, why: &str) -> Result<Response<Body>> {
+    let content = request.headers().get(header::CONTENT_TYPE);
+    if content.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        let answer =
+            Response::builder().header(header::CONTENT_TYPE, "application/grpc").header("grpc-status", "16");
+        let nothing = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        return answer.body(nothing).doing("a refusal");
+    }
+    let body = json!({ "error": {
+        "code": 401, "message": why, "status": "UNAUTHENTICATED",
+        "errors": [{ "message": why, "domain": "global", "reason": "authError" }],
+    } });
+    let text = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let answer = Response::builder().status(StatusCode::UNAUTHORIZED);
+    answer.header(header::CONTENT_TYPE, "application/json; charset=UTF-8").body(text).doing("a refusal")
+}
+
 impl Arrival {
     fn of(request: &Request<Incoming>) -> Self {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -85,6 +111,7 @@ impl Arrival {
             path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             authorization: headers.get(header::AUTHORIZATION).map(|value| Digest::of(value.as_bytes())),
             user_agent: headers.get(header::USER_AGENT).map(text),
+            principal: None,
         }
     }
 }

@@ -11,10 +11,18 @@ use http_body_util::BodyExt as _;
 
 use super::{AUDIENCE, Ports, Recorder, RecorderAt, command, plain_client, program, ready};
 use crate::ca::TestCa;
+use crate::emulator::PROJECT;
+use crate::google::{self, Google};
 use crate::identity::{Cluster, Pod};
 use crate::namespace::{self, Namespace};
 use crate::process::Process;
 use crate::trouble::{Doing as _, Result, Trouble};
+
+/// The workload identity provider of the sidecars' cluster.
+pub const PROVIDER: &str = "demo";
+
+/// The pod's token for it, in the sidecar's folder.
+pub const STS_TOKEN: &str = "sts-token";
 
 /// A running sidecar: the proxy of one pod.
 #[derive(Debug)]
@@ -23,6 +31,112 @@ pub struct Sidecar {
     ports: Ports,
     own: PathBuf,
     bundle: PathBuf,
+}
+
+/// Where a sidecar's calls get their Google credential from.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential<'a> {
+    /// The agent's own passes.
+    Passthrough,
+    /// The pod's token is exchanged there, for one of the service account that [`google::service_account`] names.
+    Federated(&'a Google),
+    /// The node's metadata server.
+    WorkloadIdentity,
+}
+
+/// A sidecar that is to be started.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// Where its folder is made.
+    pub folder: &'a Path,
+    /// Whose it is.
+    pub pod: &'a Pod,
+    /// Who signs the pod's tokens.
+    pub cluster: &'a Cluster,
+    /// Its recorder.
+    pub recorder: &'a RecorderAt,
+    /// A call is refused when its intent is not durable after this many whole seconds, or has no credential.
+    pub patience: Duration,
+    /// Where credentials come from.
+    pub credential: Credential<'a>,
+}
+
+impl Start<'_> {
+    /// On this machine, under another program, in front of the "BigQuery" at an address for which an authority vouches.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn beside(&self, under: &[&str], (front, google): (SocketAddr, &TestCa)) -> Result<Sidecar> {
+        let own = self.own()?;
+        let mut command = command("bqwitness-proxy", under)?;
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--other-egress", "refuse"]);
+        self.settings(&mut command, &own, self.recorder, &google.path());
+        for host in ["bigquery.googleapis.com", "bigquerystorage.googleapis.com"] {
+            command.arg("--resolve").arg(format!("{host}:443={front}"));
+        }
+        Sidecar::launch(command, self.folder, &own).await
+    }
+
+    /// In a namespace, as its user, where connections are redirected to it.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn inside(&self, namespace: &Namespace, google: &TestCa) -> Result<Sidecar> {
+        let own = self.own()?;
+        // Neither the build's folder nor the recorder's need be open to this user.
+        let copy = |from: &Path, name: &str| {
+            let to = own.join(name);
+            std::fs::copy(from, &to).map(|_| to).doing(format!("copying {}", from.display()))
+        };
+        let recorder = RecorderAt {
+            url: self.recorder.url.clone(),
+            ca: copy(&self.recorder.ca, "recorder-ca.pem")?,
+            key: copy(&self.recorder.key, "log.vkey")?,
+        };
+        let google = copy(&google.path(), "google.pem")?;
+        let program = copy(&program("bqwitness-proxy")?, "bqwitness-proxy")?;
+        give_to(&own, namespace::SIDECAR)?;
+        let passable = Permissions::from_mode(0o711);
+        std::fs::set_permissions(self.folder, passable).doing("opening a folder to the sidecar")?;
+
+        let words = namespace.as_sidecar();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(program);
+        command.args(["--listen", "127.0.0.1:0", "--redirect-listen", namespace::REDIRECT]);
+        command.args(["--admin", &format!("{}:0", namespace.inside())]);
+        self.settings(&mut command, &own, &recorder, &google);
+        Sidecar::launch(command, self.folder, &own).await
+    }
+
+    /// `proxy-NAME`, with the pod's tokens.
+    fn own(&self) -> Result<PathBuf> {
+        let own = self.folder.join(format!("proxy-{}", self.pod.name));
+        std::fs::create_dir_all(&own).doing("making a folder for a sidecar")?;
+        self.cluster.write_token(self.pod, AUDIENCE, &own.join("token"))?;
+        if let Credential::Federated(_) = self.credential {
+            self.cluster.write_token(self.pod, &google::audience(PROVIDER), &own.join(STS_TOKEN))?;
+        }
+        Ok(own)
+    }
+
+    /// What all sidecars are told.
+    fn settings(&self, command: &mut Command, own: &Path, recorder: &RecorderAt, google: &Path) {
+        command.args(["--recorder", &recorder.url]).arg("--recorder-ca").arg(&recorder.ca);
+        command.arg("--recorder-key").arg(&recorder.key).arg("--token-file").arg(own.join("token"));
+        command.arg("--ca-dir").arg(own.join("ca")).arg("--bundle").arg(own.join("bundle.pem"));
+        command.args(["--connection", "agents/warehouse", "--upstream-ca"]).arg(google);
+        command.arg("--port-file").arg(own.join("ports")).arg("--env-file").arg(own.join("env"));
+        command.args(["--deliver-timeout", &self.patience.as_secs().to_string()]);
+        command.args(["--metadata-listen", "127.0.0.1:0", "--project", PROJECT]);
+        match self.credential {
+            Credential::Passthrough => command.args(["--credential", "passthrough"]),
+            Credential::WorkloadIdentity => command.args(["--credential", "workload-identity"]),
+            Credential::Federated(google) => command
+                .args(google.flags(PROVIDER, self.pod))
+                .arg("--sts-token-file")
+                .arg(own.join(STS_TOKEN)),
+        };
+    }
 }
 
 impl Sidecar {
@@ -55,16 +169,8 @@ impl Sidecar {
         (front, google): (SocketAddr, &TestCa),
         patience: Duration,
     ) -> Result<Self> {
-        let own = own_folder(folder, pod)?;
-        let token = own.join("token");
-        cluster.write_token(pod, AUDIENCE, &token)?;
-        let mut command = command("bqwitness-proxy", under)?;
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--other-egress", "refuse"]);
-        settings(&mut command, &own, recorder, &google.path(), patience);
-        for host in ["bigquery.googleapis.com", "bigquerystorage.googleapis.com"] {
-            command.arg("--resolve").arg(format!("{host}:443={front}"));
-        }
-        Self::launch(command, folder, &own).await
+        let start = Start { folder, pod, cluster, recorder, patience, credential: Credential::Passthrough };
+        start.beside(under, (front, google)).await
     }
 
     /// Starts one in `namespace`, as its user, where connections are redirected to it. It looks names up itself there, and
@@ -81,31 +187,8 @@ impl Sidecar {
         google: &TestCa,
         patience: Duration,
     ) -> Result<Self> {
-        let own = own_folder(folder, pod)?;
-        cluster.write_token(pod, AUDIENCE, &own.join("token"))?;
-        // Neither the build's folder nor the recorder's need be open to this user.
-        let copy = |from: &Path, name: &str| {
-            let to = own.join(name);
-            std::fs::copy(from, &to).map(|_| to).doing(format!("copying {}", from.display()))
-        };
-        let recorder = RecorderAt {
-            url: recorder.url.clone(),
-            ca: copy(&recorder.ca, "recorder-ca.pem")?,
-            key: copy(&recorder.key, "log.vkey")?,
-        };
-        let google = copy(&google.path(), "google.pem")?;
-        let program = copy(&program("bqwitness-proxy")?, "bqwitness-proxy")?;
-        give_to(&own, namespace::SIDECAR)?;
-        let passable = Permissions::from_mode(0o711);
-        std::fs::set_permissions(folder, passable).doing("opening a folder to the sidecar")?;
-
-        let words = namespace.as_sidecar();
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg(program);
-        command.args(["--listen", "127.0.0.1:0", "--redirect-listen", namespace::REDIRECT]);
-        command.args(["--admin", &format!("{}:0", namespace.inside())]);
-        settings(&mut command, &own, &recorder, &google, patience);
-        Self::launch(command, folder, &own).await
+        let start = Start { folder, pod, cluster, recorder, patience, credential: Credential::Passthrough };
+        start.inside(namespace, google).await
     }
 
     async fn launch(mut command: Command, folder: &Path, own: &Path) -> Result<Self> {
@@ -148,6 +231,16 @@ impl Sidecar {
         &self.own
     }
 
+    /// The variables that an agent without a redirect needs.
+    ///
+    /// # Errors
+    /// The sidecar wrote none.
+    pub fn variables(&self) -> Result<Vec<(String, String)>> {
+        let text = std::fs::read_to_string(self.own.join("env")).doing("reading a sidecar's variables")?;
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        Ok(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
     /// Its metrics, as Prometheus reads them.
     ///
     /// # Errors
@@ -158,22 +251,6 @@ impl Sidecar {
         let bytes = answer.collect().await.doing("reading metrics")?.to_bytes();
         String::from_utf8(bytes.to_vec()).doing("metrics as text")
     }
-}
-
-/// `proxy-NAME` in `folder`.
-fn own_folder(folder: &Path, pod: &Pod) -> Result<PathBuf> {
-    let own = folder.join(format!("proxy-{}", pod.name));
-    std::fs::create_dir_all(&own).map(|()| own).doing("making a folder for a sidecar")
-}
-
-/// What all sidecars are told.
-fn settings(command: &mut Command, own: &Path, recorder: &RecorderAt, google: &Path, patience: Duration) {
-    command.args(["--recorder", &recorder.url]).arg("--recorder-ca").arg(&recorder.ca);
-    command.arg("--recorder-key").arg(&recorder.key).arg("--token-file").arg(own.join("token"));
-    command.arg("--ca-dir").arg(own.join("ca")).arg("--bundle").arg(own.join("bundle.pem"));
-    command.args(["--connection", "agents/warehouse", "--upstream-ca"]).arg(google);
-    command.args(["--credential", "passthrough"]).arg("--port-file").arg(own.join("ports"));
-    command.args(["--deliver-timeout", &patience.as_secs().to_string()]);
 }
 
 /// Makes `user` the owner of a folder and of the files in it.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod formats;
+mod keyless;
 mod promises;
 mod rollback;
 mod stand;

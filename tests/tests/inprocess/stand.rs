@@ -33,7 +33,7 @@ pub(crate) struct Stand {
     pub(crate) folder: TempDir,
     pub(crate) cluster: Cluster,
     pub(crate) pod: Pod,
-    google: TestCa,
+    pub(crate) google: TestCa,
     recorder_ca: TestCa,
 }
 
@@ -104,7 +104,17 @@ impl Stand {
 
     /// Starts the sidecar, in front of a "BigQuery" at `upstream`.
     pub(crate) async fn sidecar(&self, recorder: &Recorder, upstream: SocketAddr) -> Running {
-        let flags = Flags::parse_from([
+        self.sidecar_with(recorder, upstream, &["--credential=passthrough".into()]).await
+    }
+
+    /// The same with these settings too.
+    pub(crate) async fn sidecar_with(
+        &self,
+        recorder: &Recorder,
+        upstream: SocketAddr,
+        more: &[String],
+    ) -> Running {
+        let flags = [
             "bqwitness-proxy".into(),
             "--listen=127.0.0.1:0".into(),
             "--admin=127.0.0.1:0".into(),
@@ -118,8 +128,11 @@ impl Stand {
             format!("--resolve={HOST}:443={upstream}"),
             format!("--upstream-ca={}", self.google.path().display()),
             "--deliver-timeout=5".into(),
-            "--credential=passthrough".into(),
-        ]);
+        ];
+        let name = |flag: &String| flag.split('=').next().unwrap_or_default().to_owned();
+        let said: Vec<_> = more.iter().map(name).collect();
+        let flags = flags.iter().filter(|flag| !said.contains(&name(flag)));
+        let flags = Flags::parse_from(flags.chain(more));
         bqwitness_proxy::app::start(flags.validate().unwrap()).await.unwrap()
     }
 
@@ -127,6 +140,14 @@ impl Stand {
     pub(crate) async fn bigquery<F>(&self, answer: F) -> Upstream
     where
         F: Fn(&str) -> (StatusCode, String) + Send + Sync + 'static,
+    {
+        self.bigquery_by_head(move |head| answer(head.uri().path())).await
+    }
+
+    /// The same, of its head.
+    pub(crate) async fn bigquery_by_head<F>(&self, answer: F) -> Upstream
+    where
+        F: Fn(&Request<Incoming>) -> (StatusCode, String) + Send + Sync + 'static,
     {
         let tls = TlsAcceptor::from(Arc::new(self.google.server(&[HOST]).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -140,7 +161,7 @@ impl Stand {
                     let stream = TokioIo::new(tls.accept(stream).await.unwrap());
                     let service = service_fn(|request: Request<Incoming>| {
                         count.fetch_add(1, Ordering::SeqCst);
-                        let (status, body) = answer(request.uri().path());
+                        let (status, body) = answer(&request);
                         async move {
                             request.into_body().collect().await?;
                             let mut answer = Response::new(Full::new(Bytes::from(body)));
@@ -194,17 +215,27 @@ pub(crate) async fn query(stand: &Stand, sidecar: &Running, sql: &str) -> (Statu
 
 /// The same with a body of any form.
 pub(crate) async fn post(stand: &Stand, sidecar: &Running, body: String) -> (StatusCode, String) {
-    let tunnel = connect(sidecar.listen).await;
-    let roots = runtime::tls::pinned_roots(&stand.path("bundle.pem")).unwrap();
-    let tls = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()));
-    let stream = tls.connect(ServerName::try_from(HOST).unwrap(), tunnel).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let driving = tokio::spawn(connection);
     let request = Request::post("/bigquery/v2/projects/acme-data/queries")
         .header("host", HOST)
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body)))
         .unwrap();
+    ask(stand, sidecar, HOST, request).await
+}
+
+/// One request to a host, over a connection of its own.
+pub(crate) async fn ask(
+    stand: &Stand,
+    sidecar: &Running,
+    host: &'static str,
+    request: Request<Full<Bytes>>,
+) -> (StatusCode, String) {
+    let tunnel = connect(sidecar.listen, host).await;
+    let roots = runtime::tls::pinned_roots(&stand.path("bundle.pem")).unwrap();
+    let tls = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[b"http/1.1"]).unwrap()));
+    let stream = tls.connect(ServerName::try_from(host).unwrap(), tunnel).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let driving = tokio::spawn(connection);
     let answer = sender.send_request(request).await.unwrap();
     let status = answer.status();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -212,11 +243,11 @@ pub(crate) async fn post(stand: &Stand, sidecar: &Running, body: String) -> (Sta
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-async fn connect(sidecar: SocketAddr) -> TokioIo<hyper::upgrade::Upgraded> {
+async fn connect(sidecar: SocketAddr, host: &str) -> TokioIo<hyper::upgrade::Upgraded> {
     let stream = TokioIo::new(TcpStream::connect(sidecar).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection.with_upgrades());
-    let request = Request::connect(format!("{HOST}:443")).body(Empty::<Bytes>::new()).unwrap();
+    let request = Request::connect(format!("{host}:443")).body(Empty::<Bytes>::new()).unwrap();
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     TokioIo::new(hyper::upgrade::on(answer).await.unwrap())

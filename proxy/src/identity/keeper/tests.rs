@@ -36,7 +36,7 @@ impl Scripted {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn from_now_on(&self, act: Act) {
+    fn keep_to(&self, act: Act) {
         *self.acts.lock().unwrap() = VecDeque::from([act]);
     }
 }
@@ -116,7 +116,7 @@ async fn a_thousand_calls_make_one_request() {
 async fn ten_minutes_without_the_service_and_with_a_good_credential() {
     let stand = stand(&[Act::Grant("first")]);
     assert_eq!(stand.bearer().await, Ok("Bearer first".into()));
-    stand.source.from_now_on(Act::Fail(Category::StsUnreachable));
+    stand.source.keep_to(Act::Fail(Category::StsUnreachable));
     // 45 minutes on, any renewal is due; for ten minutes more every call is served.
     tokio::time::advance(Duration::from_secs(45 * 60)).await;
     for _ in 0..600 {
@@ -126,7 +126,7 @@ async fn ten_minutes_without_the_service_and_with_a_good_credential() {
     assert!(stand.readiness.waiting().is_empty(), "ready as long as calls are served");
     let asked = stand.source.asked();
     assert!((10..40).contains(&asked), "it backs off: {asked}");
-    stand.source.from_now_on(Act::Grant("second"));
+    stand.source.keep_to(Act::Grant("second"));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(stand.bearer().await, Ok("Bearer second".into()));
 }
@@ -143,7 +143,7 @@ async fn ten_minutes_without_the_service_and_without_a_credential() {
         assert_eq!(stand.readiness.waiting(), ["sts_unavailable"]);
     }
     assert!((10..40).contains(&stand.source.asked()), "{}", stand.source.asked());
-    stand.source.from_now_on(Act::Grant("back"));
+    stand.source.keep_to(Act::Grant("back"));
     let (waited, bearer) = (Instant::now(), stand.bearer());
     // Within the longest pause, not within one call's patience.
     let back = bearer.await;
@@ -169,7 +169,7 @@ async fn a_refusal_is_told_at_once_and_a_new_token_is_tried_at_once() {
     assert_eq!(stand.bearer().await, Err("sts_refused"));
     assert!(before.elapsed() < Duration::from_secs(1));
     tokio::time::sleep(Duration::from_secs(300)).await;
-    stand.source.from_now_on(Act::Grant("rotated"));
+    stand.source.keep_to(Act::Grant("rotated"));
     stand.source.changed.notify_one();
     let before = Instant::now();
     while stand.bearer().await.is_err() {
