@@ -4,8 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::de::Error as _;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+
+const PREFIX: &str = "sha256:";
 
 /// A SHA-256 value. In JSON it is a string, `sha256:` and 64 lower-case hexadecimal digits, as OCI descriptors have it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +35,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "{PREFIX}{}", self.hex())
     }
 }
 
@@ -46,7 +49,7 @@ impl FromStr for Digest {
     type Err = BadDigest;
 
     fn from_str(text: &str) -> Result<Self, BadDigest> {
-        let digits = text.strip_prefix("sha256:").ok_or(BadDigest)?;
+        let digits = text.strip_prefix(PREFIX).ok_or(BadDigest)?;
         if digits.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(BadDigest); // one value, one spelling
         }
@@ -58,7 +61,11 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Statements have several: no memory is taken for each.
+        let mut text = [0; PREFIX.len() + 64];
+        text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        hex::encode_to_slice(self.0, &mut text[PREFIX.len()..]).map_err(S::Error::custom)?;
+        serializer.serialize_str(std::str::from_utf8(&text).map_err(S::Error::custom)?)
     }
 }
 

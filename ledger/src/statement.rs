@@ -17,6 +17,9 @@ pub const VERSION: u32 = 1;
 /// a longer one is refused by the recorder (`statement_too_large`), so speakers bound their lists.
 pub const MAX_STATEMENT: usize = 60 * 1024;
 
+/// Most statements fit in this, in bytes; a longer one takes more memory as it grows.
+const USUAL_STATEMENT: usize = 1024;
+
 /// Kinds that this version writes. The list may grow; readers keep and ignore kinds that they don't know.
 pub mod kind {
     /// First statement of a session.
@@ -332,7 +335,8 @@ impl Statement {
     /// # Errors
     /// [`BadStatement::TooLarge`]
     pub fn to_bytes(&self) -> Result<Vec<u8>, BadStatement> {
-        let bytes = serde_json::to_vec(self)?;
+        let mut bytes = Vec::with_capacity(USUAL_STATEMENT);
+        serde_json::to_writer(&mut bytes, self)?;
         check_frame(&bytes)?;
         Ok(bytes)
     }

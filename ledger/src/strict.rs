@@ -165,7 +165,7 @@ fn cut(name: &str) -> String {
 }
 
 /// A name, borrowed from the text where it is written without escapes.
-struct Name;
+pub struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
     type Value = Cow<'de, str>;

@@ -225,14 +225,15 @@ const VALUES: [&str; 34] = [
 
 /// Is `path` this value, or on the way to it?
 fn leads_to(path: &str, value: &str) -> bool {
-    value.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    // Most names differ in their first byte, and answers have many.
+    value.as_bytes().first() == path.as_bytes().first()
+        && value.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Finder for Found {
     fn step(&self, path: &str) -> Step {
-        let is_part = |(object, _): &(&str, Access)| {
-            leads_to(path, object) || path.rsplit_once('/').is_some_and(|(parent, _)| parent == *object)
-        };
+        let parent = path.rsplit_once('/').map(|(parent, _)| parent);
+        let is_part = |(object, _): &(&str, Access)| leads_to(path, object) || parent == Some(object);
         if path == "rows" {
             Step::Count
         } else if VALUES.iter().any(|value| leads_to(path, value)) || REFERENCES.iter().any(is_part) {

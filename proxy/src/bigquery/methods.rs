@@ -86,9 +86,22 @@ fn find_in(
     upload: bool,
 ) -> Option<Found> {
     methods.find_map(|method| {
-        let resource = fits(method.path, path).filter(|_| method.verb == verb)?;
+        let resource =
+            (method.verb == verb && has_form(method.path, path)).then(|| fits(method.path, path))??;
         Some(Found { name: method.name, resource, upload })
     })
+}
+
+/// Does the path have the template's number of segments, and its words? Most rows end here, before anything is decoded.
+fn has_form(template: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some(want), Some(value)) if want.starts_with('{') || want == value => {}
+            _ => return false,
+        }
+    }
 }
 
 fn fits(template: &str, path: &str) -> Option<Resource> {

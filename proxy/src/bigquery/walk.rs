@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use ledger::strict::Name;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Separates the names of a path: `schema/fields/*/name`; `*` stands for the items of an array.
@@ -85,7 +86,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        while let Some(name) = members.next_key::<String>()? {
+        while let Some(name) = members.next_key_seed(Name)? {
             if self.step == Step::Into {
                 self.under(&name, |walk| members.next_value_seed(walk))?;
             } else {

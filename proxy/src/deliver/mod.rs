@@ -10,6 +10,7 @@ mod metrics;
 mod open_call;
 mod recorder;
 mod sender;
+mod token;
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};

@@ -2,10 +2,11 @@
 //! believes it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use ledger::batch::MEDIA_TYPE;
@@ -16,6 +17,8 @@ use ledger::tile::Tile;
 use runtime::client::{ClientError, HttpsClient};
 use rustls::ClientConfig;
 use serde::Deserialize;
+
+use super::token::Token;
 
 /// How long one attempt to deliver a batch may take. Then it is tried again: the recorder recognises what it has.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,7 +38,7 @@ pub struct RecorderSettings {
     pub tls: ClientConfig,
     /// The log's key, which signs receipts.
     pub key: VerifierKey,
-    /// The pod-bound service account token, read again for every batch: the kubelet rotates it.
+    /// The pod-bound service account token. The kubelet rotates it: what is read counts for [`token::FRESH`].
     pub token_file: PathBuf,
 }
 
@@ -45,7 +48,7 @@ pub(super) struct Recorder {
     origin: String,
     batches: Uri,
     key: VerifierKey,
-    token_file: PathBuf,
+    token: Arc<Token>,
 }
 
 /// Why a batch has no receipt.
@@ -110,7 +113,7 @@ impl Recorder {
             origin,
             batches: batches.parse().expect("a URL with a path after its authority is a URL"),
             key: settings.key,
-            token_file: settings.token_file,
+            token: Arc::new(Token::of(settings.token_file)),
         }
     }
 
@@ -124,9 +127,10 @@ impl Recorder {
             .header(CONTENT_TYPE, MEDIA_TYPE)
             .body(Full::new(batch))
             .expect("a URL and a constant header make a request");
-        request.headers_mut().insert(AUTHORIZATION, self.bearer().await?);
+        request.headers_mut().insert(AUTHORIZATION, self.token.bearer().await?);
         let answer = self.client.send(request).await?;
         if answer.status() != StatusCode::OK {
+            self.token.doubt();
             return Err(refusal(answer.status(), answer.body()));
         }
         let acknowledgement: Acknowledgement = serde_json::from_slice(answer.body())
@@ -164,17 +168,6 @@ impl Recorder {
         } else {
             Err(refusal(answer.status(), answer.body()))
         }
-    }
-
-    async fn bearer(&self) -> Result<HeaderValue, DeliveryError> {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            DeliveryError::Token(format!("{}: {error}", self.token_file.display()))
-        };
-        let token = tokio::fs::read_to_string(&self.token_file).await.map_err(|error| unreadable(&error))?;
-        let bearer = format!("Bearer {}", token.trim());
-        let mut bearer = HeaderValue::try_from(bearer).map_err(|_| unreadable(&"not a token"))?;
-        bearer.set_sensitive(true);
-        Ok(bearer)
     }
 }
 

@@ -47,6 +47,8 @@ struct Names {
     rate: &'static str,
     p50: &'static str,
     p99: &'static str,
+    p50_added: &'static str,
+    p99_added: &'static str,
     alone: &'static str,
     cpu: &'static str,
     share: &'static str,
@@ -97,13 +99,22 @@ pub(crate) async fn figures(folder: &Path, cores: &Cores, load_cores: &Cores) ->
     let ca = TestCa::new(&own("recorder-ca")?, "Test CA of the recorder")?;
     let stand = Stand { folder, cores, load_cores, google, upstream, cluster, ca };
     let (mut figures, direct) = direct(&stand).await?;
-    figures.extend(through_haproxy(&stand, direct).await?);
-    figures.extend(with_stub(&stand, direct).await?);
-    figures.extend(with_recorder(&stand, direct).await?);
+    let (through_haproxy, haproxy) = through_haproxy(&stand, &direct).await?;
+    figures.extend(through_haproxy);
+    let bases = Bases { direct, haproxy };
+    figures.extend(with_stub(&stand, &bases).await?);
+    figures.extend(with_recorder(&stand, &bases).await?);
     Ok(figures)
 }
 
-async fn direct(stand: &Stand<'_>) -> Result<(Vec<Figure>, f64)> {
+/// What the proxy's figures are compared with.
+struct Bases {
+    direct: Load,
+    /// CPU of HAProxy for a call, in microseconds; none where it is not installed.
+    haproxy: Option<f64>,
+}
+
+async fn direct(stand: &Stand<'_>) -> Result<(Vec<Figure>, Load)> {
     let route = Route::new(stand.upstream.address(), HOST, false, &stand.google.path())?;
     let connections = agents::open(&route, CONNECTIONS, &REQUEST).await?;
     let (connections, _) = agents::call(connections, WARM_UP, &REQUEST).await?;
@@ -116,11 +127,11 @@ async fn direct(stand: &Stand<'_>) -> Result<(Vec<Figure>, f64)> {
         figure("- direct: p99", load.took.millis(0.99), "ms"),
         figure("- direct: p50 of an agent alone", alone.took.millis(0.5), "ms"),
     ];
-    Ok((figures, load.rate()))
+    Ok((figures, load))
 }
 
-async fn through_haproxy(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> {
-    let Some(program) = haproxy::find() else { return Ok(Vec::new()) };
+async fn through_haproxy(stand: &Stand<'_>, direct: &Load) -> Result<(Vec<Figure>, Option<f64>)> {
+    let Some(program) = haproxy::find() else { return Ok((Vec::new(), None)) };
     let (upstream, ca) = (stand.upstream.address(), &stand.google);
     let running = HaProxy::start(&program, stand.cores, stand.folder, ca, upstream).await?;
     let route = Route::new(running.address(), HOST, false, &stand.google.path())?;
@@ -129,38 +140,44 @@ async fn through_haproxy(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> 
         rate: "calls, HAProxy (TLS on both sides, no recording)",
         p50: "- HAProxy: p50",
         p99: "- HAProxy: p99",
+        p50_added: "- HAProxy: p50 added to direct",
+        p99_added: "- HAProxy: p99 added to direct",
         alone: "- HAProxy: p50 of an agent alone",
-        cpu: "- HAProxy: CPU for 1,000 calls",
+        cpu: "- HAProxy: CPU for a call",
         share: "- HAProxy: its cores' time that it used",
         idle: "- HAProxy: resident memory idle",
         many: "- HAProxy: with 1,000 connections",
         after: "- HAProxy: after the load",
     };
-    Ok(way.figures(&names, direct, stand.cores)?.into())
+    Ok((way.figures(&names, direct, stand.cores)?.into(), Some(way.cpu_of_a_call())))
 }
 
-async fn with_stub(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> {
+async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let (_serving, recorder) = stub::start(stand.folder, &stand.ca).await?;
     let way = stand.through_proxy("stub", &recorder).await?;
     let names = Names {
         rate: "calls, proxy with an instant recorder",
         p50: "- instant recorder: p50",
         p99: "- instant recorder: p99",
+        p50_added: "- instant recorder: p50 added to direct",
+        p99_added: "- instant recorder: p99 added to direct",
         alone: "- instant recorder: p50 of an agent alone",
-        cpu: "- instant recorder: proxy's CPU for 1,000 calls",
+        cpu: "- instant recorder: proxy's CPU for a call",
         share: "- instant recorder: its cores' time that it used",
         idle: "- proxy: resident memory idle",
         many: "- proxy: with 1,000 connections",
         after: "- proxy: after the load",
     };
-    let [rate, p50, p99, alone, cpu, share, idle, after, many] = way.figures(&names, direct, stand.cores)?;
-    let per_core = figure("calls for a second of the proxy's CPU", 1000.0 / cpu.value, "/s");
+    let [rate, p50, p99, p50_added, p99_added, alone, cpu, share, idle, after, many] =
+        way.figures(&names, &bases.direct, stand.cores)?;
+    let per_core = figure("calls for a second of the proxy's CPU", 1e6 / cpu.value, "/s");
+    let cpu = against_haproxy(cpu, bases);
     let least = 6000.0 * stand.cores.count()? as f64;
     let (rate, idle) = (rate.reach(Reach::AtLeast(least)), idle.reach(Reach::AtMost(30.0)));
-    Ok(vec![rate, per_core, p50, p99, alone, cpu, share, idle, after, many])
+    Ok(vec![rate, per_core, p50, p99, p50_added, p99_added, alone, cpu, share, idle, after, many])
 }
 
-async fn with_recorder(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> {
+async fn with_recorder(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let reader = Pod::of("audit", "auditor");
     let under = stand.load_cores.under();
     let recorder = Recorder::start_under(&under, stand.folder, &stand.ca, &stand.cluster, &reader).await?;
@@ -172,18 +189,22 @@ async fn with_recorder(stand: &Stand<'_>, direct: f64) -> Result<Vec<Figure>> {
         rate: "calls, proxy with durable recording",
         p50: "- durable: p50",
         p99: "- durable: p99",
+        p50_added: "- durable: p50 added to direct",
+        p99_added: "- durable: p99 added to direct",
         alone: "- durable: p50 of an agent alone",
-        cpu: "- durable: proxy's CPU for 1,000 calls",
+        cpu: "- durable: proxy's CPU for a call",
         share: "- durable: its cores' time that it used",
         idle: "- durable: proxy's memory idle",
         many: "- durable: with 1,000 connections",
         after: "- durable: after the load",
     };
-    let [rate, p50, p99, alone, cpu, share, _idle, after, many] = way.figures(&names, direct, stand.cores)?;
+    let [rate, p50, p99, p50_added, p99_added, alone, cpu, share, _idle, after, many] =
+        way.figures(&names, &bases.direct, stand.cores)?;
+    let cpu = against_haproxy(cpu, bases);
     let share_of_recorder = spent.as_secs_f64() / (WARM_UP + MEASURED + ALONE).as_secs_f64();
     let recorder_share =
         figure("- durable: a core's time that the recorder used", share_of_recorder * 100.0, "%");
-    Ok(vec![rate, p50, p99, alone, cpu, share, recorder_share, after, many])
+    Ok(vec![rate, p50, p99, p50_added, p99_added, alone, cpu, share, recorder_share, after, many])
 }
 
 impl Stand<'_> {
@@ -216,20 +237,35 @@ async fn measure(id: u32, route: &Route) -> Result<Way> {
 }
 
 impl Way {
-    fn figures(&self, names: &Names, direct: f64, cores: &Cores) -> Result<[Figure; 9]> {
+    /// In microseconds.
+    fn cpu_of_a_call(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.load.calls as f64
+    }
+
+    fn figures(&self, names: &Names, direct: &Load, cores: &Cores) -> Result<[Figure; 11]> {
         let Self { load, alone, cpu, idle, after, many } = self;
         let share = cpu.as_secs_f64() / load.time.as_secs_f64() / cores.count()? as f64;
+        let added = |part| load.took.millis(part) - direct.took.millis(part);
         Ok([
-            figure(names.rate, load.rate(), "/s").against("direct", direct),
+            figure(names.rate, load.rate(), "/s").against("direct", direct.rate()),
             figure(names.p50, load.took.millis(0.5), "ms"),
             figure(names.p99, load.took.millis(0.99), "ms"),
+            figure(names.p50_added, added(0.5), "ms"),
+            figure(names.p99_added, added(0.99), "ms"),
             figure(names.alone, alone.took.millis(0.5), "ms"),
-            figure(names.cpu, cpu.as_secs_f64() * 1000.0 / load.calls as f64, "s"),
+            figure(names.cpu, self.cpu_of_a_call(), "us"),
             figure(names.share, share * 100.0, "%"),
             figure(names.idle, idle.resident, "MiB"),
             figure(names.after, after.resident, "MiB"),
             figure(names.many, many.resident, "MiB"),
         ])
+    }
+}
+
+fn against_haproxy(cpu: Figure, bases: &Bases) -> Figure {
+    match bases.haproxy {
+        Some(base) => cpu.against("HAProxy", base),
+        None => cpu,
     }
 }
 
