@@ -45,7 +45,7 @@ pub struct Flags {
     /// The verifier key of the recorder's log, which signs receipts.
     #[arg(long, env = "BQWITNESS_RECORDER_KEY", value_name = "FILE")]
     pub recorder_key: PathBuf,
-    /// This pod's service account token for the recorder. It is read again every second.
+    /// This pod's service account token for the recorder. A new one counts from the next batch on.
     #[arg(long, env = "BQWITNESS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: PathBuf,
     /// Directory of the sidecar's CA, which only the sidecar may read.

@@ -38,7 +38,7 @@ pub struct RecorderSettings {
     pub tls: ClientConfig,
     /// The log's key, which signs receipts.
     pub key: VerifierKey,
-    /// The pod-bound service account token. The kubelet rotates it: what is read counts for [`token::FRESH`].
+    /// The pod-bound service account token. The kubelet rotates it: a new one counts from the next batch on.
     pub token_file: PathBuf,
 }
 
