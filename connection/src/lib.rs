@@ -7,6 +7,7 @@
 //! | [`selection`] | which pods a connection is for, and which of two connections wins |
 //! | [`inject`] | the pod as it should run, from the pod that somebody asked for |
 //! | [`refuse`] | what a pod may not do, with a sentence that says what to change |
+//! | [`verify`] | whether a pod still is as it was injected |
 //! | [`stamp`] | which connection, generation and version a pod was injected with |
 //! | [`manifest`] | the same for Deployments, Jobs and the rest, as files have them |
 //! | [`names`] | names and numbers that the pod, the operator and the sidecar agree on |
@@ -21,5 +22,6 @@ pub mod resource;
 pub mod selection;
 pub mod stamp;
 pub mod status;
+pub mod verify;
 
 pub use resource::{BigQueryConnection, BigQueryConnectionSpec};

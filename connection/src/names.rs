@@ -63,6 +63,11 @@ pub const CONFLICTS_ANNOTATION: &str = "bqwitness.dev/conflicts";
 /// Annotation of a connection: who asked for the spec that is stored. The webhook writes it; nobody else can.
 pub const ACCEPTED_ANNOTATION: &str = "bqwitness.dev/accepted-by";
 
+/// Label of what the operator made.
+pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The operator's name: in [`MANAGED_LABEL`], as field manager, and in events.
+pub const OPERATOR: &str = "bqwitness-operator";
+
 /// The ConfigMap of a connection: how its pods reach the recorder, and what proves it.
 #[must_use]
 pub fn config_map(connection: &str) -> String {

@@ -61,6 +61,20 @@ pub fn wins(a: &BigQueryConnection, b: &BigQueryConnection) -> bool {
     age(a) < age(b)
 }
 
+/// May there be a pod that both select? Service accounts and plain labels tell; expressions are taken to fit.
+#[must_use]
+pub fn may_overlap(a: &PodSelection, b: &PodSelection) -> bool {
+    let accounts = match (&a.service_account_name, &b.service_account_name) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    };
+    let labels = |selection: &PodSelection| {
+        selection.selector.clone().unwrap_or_default().match_labels.unwrap_or_default()
+    };
+    let (a, b) = (labels(a), labels(b));
+    accounts && a.iter().all(|(name, value)| b.get(name).is_none_or(|other| other == value))
+}
+
 fn matches_labels(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector.match_labels.iter().flatten().all(|(name, value)| labels.get(name) == Some(value));
     equal && selector.match_expressions.iter().flatten().all(|expression| matches(expression, labels))

@@ -17,7 +17,7 @@ pub struct ConnectionStatus {
     /// The newest generation whose acceptance is an entry of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recorded_generation: Option<i64>,
-    /// Ready, ConfigValid, RecorderReachable and Covered, each with its reason.
+    /// Ready, ConfigValid, Injecting and Covered, each with its reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// How many pods are in which state.
@@ -49,8 +49,8 @@ pub mod condition {
     pub const READY: &str = "Ready";
     /// The spec can be used, and no older connection takes all its pods.
     pub const CONFIG_VALID: &str = "ConfigValid";
-    /// The recorder takes entries of the operator.
-    pub const RECORDER_REACHABLE: &str = "RecorderReachable";
+    /// Pods that are created now get the sidecar.
+    pub const INJECTING: &str = "Injecting";
     /// No selected pod runs without a working sidecar.
     pub const COVERED: &str = "Covered";
 }

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod client;
 pub mod drain;
+pub mod listen;
 pub mod readiness;
 pub mod telemetry;
 pub mod tls;

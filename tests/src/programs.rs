@@ -1,6 +1,7 @@
-//! Our own programs as child processes: recorder, sidecar, command line.
+//! Our own programs as child processes: recorder, sidecar, operator, command line.
 
 mod auditor;
+mod operator;
 mod recorder;
 mod sidecar;
 
@@ -10,13 +11,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 
 pub use self::auditor::Auditor;
+pub use self::operator::{IMAGE, Operator, Proof};
 pub use self::recorder::{Recorder, RecorderAt};
 pub use self::sidecar::{Credential, PROVIDER, STS_TOKEN, Sidecar, Start};
 
@@ -80,6 +82,14 @@ fn read_ports(port_file: &Path) -> Option<Ports> {
 async fn is_ready(admin: SocketAddr) -> Option<()> {
     let answer = plain_client().get(format!("http://{admin}/readyz").parse().ok()?).await.ok()?;
     answer.status().is_success().then_some(())
+}
+
+/// A program's metrics, as Prometheus reads them.
+async fn metrics(ports: Ports) -> Result<String> {
+    let uri = format!("http://{}/metrics", ports.admin).parse().doing("the address of metrics")?;
+    let answer = plain_client().get(uri).await.doing("asking for metrics")?;
+    let bytes = answer.collect().await.doing("reading metrics")?.to_bytes();
+    String::from_utf8(bytes.to_vec()).doing("metrics as text")
 }
 
 fn plain_client() -> Client<HttpConnector, Empty<Bytes>> {

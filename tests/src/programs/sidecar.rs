@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
-
-use super::{AUDIENCE, Ports, Recorder, RecorderAt, command, plain_client, program, ready};
+use super::{AUDIENCE, Ports, Recorder, RecorderAt, command, program, ready};
 use crate::ca::TestCa;
 use crate::emulator::PROJECT;
 use crate::google::{self, Google};
@@ -246,10 +244,7 @@ impl Sidecar {
     /// # Errors
     /// It doesn't answer.
     pub async fn metrics(&self) -> Result<String> {
-        let uri = format!("http://{}/metrics", self.ports.admin).parse().doing("the address of metrics")?;
-        let answer = plain_client().get(uri).await.doing("asking for metrics")?;
-        let bytes = answer.collect().await.doing("reading metrics")?.to_bytes();
-        String::from_utf8(bytes.to_vec()).doing("metrics as text")
+        super::metrics(self.ports).await
     }
 }
 

@@ -1,0 +1,301 @@
+//! Wires everything: from settings to a running operator, and from a signal to its end.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use connection::{BigQueryConnection, names};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use kube::runtime::events::{Recorder as Events, Reporter};
+use kube::runtime::reflector::Store;
+use kube::{Api, Client, ResourceExt as _};
+use prometheus::Registry;
+use runtime::drain::{self, Drain, Watch};
+use runtime::readiness::Readiness;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::certificate::InForce;
+use crate::certificate::keeper::Keeper;
+use crate::config::Config;
+use crate::configurations::{Wanted, Writer};
+use crate::controller::Controller;
+use crate::lead::Candidate;
+use crate::metrics::Metrics;
+use crate::watch::{self as watching, Changes};
+use crate::webhook::{Webhook, server};
+
+/// At the end, reviews under way have this long.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The webhook configurations are written anew this often, whatever others did to them.
+const CONFIGURE_EVERY: Duration = Duration::from_secs(60);
+
+/// After a failure they are written again this soon.
+const CONFIGURE_AGAIN: Duration = Duration::from_secs(2);
+
+/// The operator can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No API server, or no permission.
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    /// The CRD is not there.
+    #[error("BigQueryConnections are unknown here ({0}): install the CRD first, kubectl apply -f crds/")]
+    NoCrd(kube::Error),
+    /// No way to the API server is known.
+    #[error("no API server is known ({0}): run in a cluster, or set KUBECONFIG")]
+    NoConfig(#[from] kube::config::InferConfigError),
+    /// An address that can't be listened on.
+    #[error("can't listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The port file can't be written.
+    #[error("{0}: {1}")]
+    PortFile(PathBuf, io::Error),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    /// Two metrics of one name: a mistake in the program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// An operator that runs.
+pub struct Running {
+    drain: Drain,
+    candidate: Arc<Candidate>,
+    lost: tokio::task::JoinHandle<()>,
+}
+
+/// What the parts share.
+struct Parts {
+    client: Client,
+    config: Config,
+    connections: Store<BigQueryConnection>,
+    changes: Changes,
+    configure: watch::Sender<u64>,
+    bundle: watch::Receiver<Option<Arc<str>>>,
+    asked: Arc<RwLock<BTreeSet<String>>>,
+    metrics: Metrics,
+}
+
+/// Starts an operator: the webhook at once, and the controllers when it leads.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let readiness = Readiness::default();
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    let client = Client::try_from(kube::Config::infer().await?)?;
+    let operator = who_am_i(&client).await?;
+    let all: Api<BigQueryConnection> = Api::all(client.clone());
+    all.list(&kube::api::ListParams::default().limit(1)).await.map_err(StartError::NoCrd)?;
+
+    let (admin, admin_listener) = bind(config.admin).await?;
+    let (listen, listener) = bind(config.listen).await?;
+    tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness.clone()));
+
+    let (changes, (configure, _)) = (Changes::default(), watch::channel(0));
+    let connections = watch_connections(all, &changes, &configure, &metrics);
+    let synced = readiness.wait_for("connections");
+    let watched = connections.clone();
+    tokio::spawn(async move {
+        if watched.wait_until_ready().await.is_ok() {
+            drop(synced);
+        } else {
+            std::mem::forget(synced); // never ready: the watch is gone
+        }
+    });
+
+    let in_force = InForce::default();
+    let (bundle, bundle_known) = watch::channel(None);
+    let keeper = Keeper {
+        secrets: Api::namespaced(client.clone(), &config.namespace),
+        name: config.secret.clone(),
+        names: config.place.names(),
+        in_force: in_force.clone(),
+        bundle,
+        metrics: metrics.clone(),
+    };
+    tokio::spawn(keeper.keep(readiness.wait_for("certificate")));
+
+    let (drain, draining) = drain::channel();
+    let webhook = Webhook {
+        connections: connections.clone(),
+        settings: Arc::new(config.settings.clone()),
+        operator: operator.into(),
+        metrics: metrics.clone(),
+    };
+    let router = unsynced_refused(webhook.router(), readiness.clone());
+    tokio::spawn(server::serve(listener, in_force.acceptor()?, router, draining.clone()));
+    if let Some(path) = &config.port_file {
+        let ports = json!({"listen": listen, "admin": admin}).to_string();
+        std::fs::write(path, ports).map_err(|error| StartError::PortFile(path.clone(), error))?;
+    }
+    tracing::info!(%listen, %admin, "listening");
+
+    let candidate = Arc::new(Candidate {
+        leases: Api::namespaced(client.clone(), &config.namespace),
+        name: config.lease.clone(),
+        identity: config.pod_name.clone(),
+    });
+    let asked = Arc::default();
+    let parts =
+        Parts { client, config, connections, changes, configure, bundle: bundle_known, asked, metrics };
+    let lost = tokio::spawn(lead(Arc::clone(&candidate), parts, draining));
+    Ok(Running { drain, candidate, lost })
+}
+
+impl Running {
+    /// Waits until this replica led and no longer does. It should then end, and begin anew as a candidate.
+    pub async fn lost(&mut self) {
+        // An error is a panic of the controllers: the same to do.
+        let _ended = (&mut self.lost).await.is_err();
+    }
+
+    /// Ends in order: the lease is given back, and reviews under way are answered.
+    pub async fn stop(self) {
+        self.lost.abort();
+        self.candidate.release().await;
+        if !self.drain.run(DRAIN).await {
+            tracing::warn!(limit = ?DRAIN, "reviews were still open at the end");
+        }
+    }
+}
+
+/// Until the watch is synced nothing is known of connections, and "no connection" would be a guess.
+fn unsynced_refused(router: axum::Router, readiness: Readiness) -> axum::Router {
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse as _;
+    router.layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
+        let unsynced = readiness.waiting().contains(&"connections");
+        async move {
+            if unsynced {
+                let why = "the operator has not yet read all BigQueryConnections; try again in a moment\n";
+                return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+            }
+            next.run(request).await
+        }
+    }))
+}
+
+fn watch_connections(
+    all: Api<BigQueryConnection>,
+    changes: &Changes,
+    configure: &watch::Sender<u64>,
+    metrics: &Metrics,
+) -> Store<BigQueryConnection> {
+    let (changes, configure) = (changes.clone(), configure.clone());
+    watching::all(all, "bigqueryconnections", metrics.clone(), move |namespace| {
+        changes.mark(namespace);
+        configure.send_modify(|changed| *changed += 1);
+    })
+}
+
+/// The operator's user, whom the webhook lets change its own objects.
+async fn who_am_i(client: &Client) -> Result<String, StartError> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let answer = api.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+    let user = answer.status.and_then(|status| status.user_info).and_then(|user| user.username);
+    Ok(user.unwrap_or_default())
+}
+
+/// Leads, as long as it may.
+async fn lead(candidate: Arc<Candidate>, parts: Parts, _working: Watch) {
+    candidate.acquire().await;
+    tracing::info!(identity = candidate.identity, "leading");
+    parts.metrics.leader.set(1);
+    let leader = parts.metrics.leader.clone();
+    let pods: Api<Pod> = Api::all(parts.client.clone());
+    let changes = parts.changes.clone();
+    let pods = watching::all(pods, "pods", parts.metrics.clone(), move |namespace| changes.mark(namespace));
+    let reporter =
+        Reporter { controller: names::OPERATOR.into(), instance: Some(candidate.identity.clone()) };
+    let controller = Controller {
+        client: parts.client.clone(),
+        connections: parts.connections.clone(),
+        pods: pods.clone(),
+        changes: parts.changes.clone(),
+        settings: Arc::new(parts.config.settings.clone()),
+        recorder: parts.config.recorder.clone(),
+        asked: Arc::clone(&parts.asked),
+        events: Events::new(parts.client.clone(), reporter),
+        metrics: parts.metrics.clone(),
+        last: HashMap::new(),
+        counted: BTreeSet::new(),
+    };
+    let controllers = async move {
+        // Pods that are not known yet would be counted as gone.
+        let _gone = pods.wait_until_ready().await.is_err();
+        controller.run().await;
+    };
+    tokio::select! {
+        () = candidate.hold() => tracing::error!(identity = candidate.identity, "no longer leading"),
+        () = controllers => tracing::error!("the controllers ended"),
+        () = configure(parts) => tracing::error!("the webhook configurations are no longer kept"),
+    }
+    leader.set(0);
+}
+
+/// Keeps the webhook configurations as they should be.
+async fn configure(mut parts: Parts) {
+    let writer = Writer {
+        client: parts.client.clone(),
+        name: parts.config.webhooks.clone(),
+        owner: parts.config.owner.clone(),
+    };
+    let _gone = parts.connections.wait_until_ready().await.is_err();
+    let mut changed = parts.configure.subscribe();
+    loop {
+        changed.mark_unchanged();
+        let pause = match wanted(&mut parts) {
+            None => CONFIGURE_AGAIN, // no certificate yet
+            Some(wanted) => match writer.write(&wanted).await {
+                Ok(()) => {
+                    let namespaces = wanted.namespaces;
+                    let before = std::mem::replace(
+                        &mut *parts.asked.write().unwrap_or_else(PoisonError::into_inner),
+                        namespaces.clone(),
+                    );
+                    namespaces.difference(&before).for_each(|namespace| parts.changes.mark(namespace));
+                    CONFIGURE_EVERY
+                }
+                Err(error) => {
+                    parts.metrics.failed("webhooks");
+                    tracing::warn!("the webhook configurations are tried again: {error}");
+                    CONFIGURE_AGAIN
+                }
+            },
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // An error means that the certificate's keeper is gone; the sleep goes on.
+            Ok(()) = parts.bundle.changed() => {}
+            Ok(()) = changed.changed() => {}
+        }
+    }
+}
+
+fn wanted(parts: &mut Parts) -> Option<Wanted> {
+    let bundle = parts.bundle.borrow_and_update().clone()?;
+    let connections = parts.connections.state();
+    let recorders = connections.iter().filter_map(|connection| connection.spec.recorder.as_ref());
+    let mut audiences: BTreeSet<_> = recorders.map(|recorder| recorder.audience.clone()).collect();
+    audiences.insert(parts.config.settings.audience.clone());
+    let namespaces = connections.iter().filter_map(|connection| connection.namespace()).collect();
+    Some(Wanted { place: parts.config.place.clone(), bundle, namespaces, audiences })
+}
+
+/// A wildcard address for both families becomes IPv4's where the machine has no IPv6.
+async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |error| StartError::Listen(address, error);
+    let listener = runtime::listen::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}

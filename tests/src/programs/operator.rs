@@ -1,0 +1,122 @@
+//! The operator as it ships, beside a control plane instead of in it: API servers ask its webhook by URL.
+
+use std::path::{Path, PathBuf};
+
+use super::{Ports, command};
+use ledger::note::SigningNoteKey;
+
+use crate::ca::TestCa;
+use crate::cluster::ControlPlane;
+use crate::process::{Process, free_port};
+use crate::tools::root;
+use crate::trouble::{Doing as _, Result};
+
+/// The sidecar's image that it injects.
+pub const IMAGE: &str = "registry.example/bqwitness/proxy:test";
+
+/// The namespace of its Secret and Lease.
+const NAMESPACE: &str = "bqwitness";
+
+/// A running operator.
+#[derive(Debug)]
+pub struct Operator {
+    process: Process,
+    ports: Ports,
+}
+
+/// What an operator is told of its recorder.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// The recorder's CA (PEM).
+    pub ca: PathBuf,
+    /// The verifier key of its log.
+    pub key: PathBuf,
+}
+
+impl Proof {
+    /// Of a recorder that is not there: enough for who only injects.
+    ///
+    /// # Errors
+    /// The files can't be written.
+    pub fn of_nobody(folder: &Path) -> Result<Self> {
+        let ca = TestCa::new(folder, "Test CA of a recorder")?.path();
+        let key = folder.join("nobody.vkey");
+        let signer =
+            SigningNoteKey::from_seed("recorder.example/log", &[7; 32]).doing("making a log's key")?;
+        std::fs::write(&key, signer.verifier().to_string()).doing("writing a verifier key")?;
+        Ok(Self { ca, key })
+    }
+}
+
+impl Operator {
+    /// Installs the CRD and the operator's namespace in `plane`, and starts an operator called `name`. It is ready when its
+    /// webhook is; that the API server asks it is another matter.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start(
+        plane: &ControlPlane,
+        folder: &Path,
+        name: &str,
+        proof: &Proof,
+        more: &[&str],
+    ) -> Result<Self> {
+        let kubectl = plane.kubectl();
+        let crd = root().join("crds/bigqueryconnections.bqwitness.dev.yaml");
+        kubectl.say(&["apply", "--server-side", "-f", &crd.display().to_string()]).await?;
+        kubectl
+            .say(&["wait", "--for=condition=Established", "crd/bigqueryconnections.bqwitness.dev"])
+            .await?;
+        let namespace =
+            format!(r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"{NAMESPACE}"}}}}"#);
+        kubectl.apply(&namespace).await?;
+        let (listen, port_file) = (free_port()?, folder.join(format!("{name}.ports")));
+        let mut command = command("bqwitness-operator", &[])?;
+        command.env("KUBECONFIG", plane.admin());
+        command.args(["--namespace", NAMESPACE, "--pod-name", name, "--listen", &listen.to_string()]);
+        command.args(["--webhook-url", &format!("https://{listen}"), "--admin", "127.0.0.1:0"]);
+        command.args([
+            "--image",
+            IMAGE,
+            "--recorder",
+            "https://recorder.example:8443",
+            "--log-format",
+            "text",
+        ]);
+        command.arg("--recorder-ca").arg(&proof.ca).arg("--recorder-key").arg(&proof.key);
+        command.arg("--port-file").arg(&port_file).args(more);
+        let mut process = Process::start(name, &mut command, folder)?;
+        let ports = super::ready(&mut process, &port_file).await?;
+        Ok(Self { process, ports })
+    }
+
+    /// Its metrics, as Prometheus reads them.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    pub async fn metrics(&self) -> Result<String> {
+        super::metrics(self.ports).await
+    }
+
+    /// What it has printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Kills it, as a crash does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Errors
+    /// It doesn't stop.
+    pub async fn stop(self) -> Result<()> {
+        self.process.stop().await.map(drop)
+    }
+}
