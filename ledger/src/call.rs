@@ -16,9 +16,16 @@ pub struct Intent {
     /// The project in the path: the one that pays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    /// The job that the caller named.
+    /// The job that the caller named, or, where `joined` says so, that the sidecar knew this request to belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobReference>,
+    /// How the sidecar knew the job that the request itself does not name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
+    /// The resumable upload that this request goes on with: a digest of its id under a salt that only this run of the sidecar
+    /// has, since whoever has the id may send data. All requests of one upload have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Digest>,
     /// What the SQL is, in BigQuery's words for `statementType` (`SELECT`, `DELETE`, `SCRIPT`), as our scanner reads it; for
     /// other jobs their `jobType` (`LOAD`, `COPY`, `EXTRACT`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +45,16 @@ pub struct Intent {
     /// Set when the sidecar refuses the call: the category. Such a call is never forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+}
+
+/// How a request was joined with its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Joined {
+    /// It goes on with an upload, whose first request has the job.
+    Upload,
+    /// It reads the anonymous table that a job's result was reported to be in.
+    Table,
 }
 
 /// The name of a call that looks like BigQuery and is not in the method table.
@@ -105,7 +122,7 @@ pub enum Access {
 }
 
 /// `call.outcome`: how a call ended. The blob `error` has BigQuery's error message, when there is one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// `seq` of the intent, in the same session.
@@ -126,6 +143,12 @@ pub struct Outcome {
     /// The request's body as it left, where it carries data: an upload, or the rows of an insertAll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<BodyDigest>,
+    /// The rows in that body, of an insertAll. Absent when it could not be read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowsSent>,
+    /// The resumable upload that this answer began, as [`Intent::upload`] of its later requests has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Digest>,
     /// The answer's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<BodyDigest>,
@@ -133,8 +156,49 @@ pub struct Outcome {
     pub duration_micros: u64,
 }
 
+/// What the rows of an insertAll were, as the request has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RowsSent {
+    /// How many.
+    pub count: u64,
+    /// How many of them have an `insertId`, by which BigQuery recognises a row that was sent twice.
+    pub with_insert_id: u64,
+}
+
+/// `call.progress`: how far an open call has come. A call has one after so many bytes, and after so much time, so that what
+/// passes in a day is bound before the day is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// `seq` of the intent, in the same session.
+    pub call: u64,
+    /// What left of the request's body, where it carries data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<BodySoFar>,
+    /// What came of the answer's body; absent while there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<BodySoFar>,
+    /// Since the arrival of the request's head, in microseconds.
+    pub duration_micros: u64,
+}
+
+/// The part of a body that has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BodySoFar {
+    /// Bytes on the wire, as encoded.
+    pub wire_bytes: u64,
+    /// How many bytes of the content they gave, after any content encoding.
+    pub content_bytes: u64,
+    /// SHA-256 of the first `content_bytes` bytes of the content. Absent when the encoding is not known here, or the data did
+    /// not fit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallResult {
     /// BigQuery answered, and the whole answer went to the agent. The status says what it answered.
@@ -144,6 +208,7 @@ pub enum CallResult {
     /// BigQuery could not be reached, or its answer broke off.
     Failed,
     /// The agent went away, or the sidecar was stopped, before the end of the answer.
+    #[default]
     Aborted,
 }
 
@@ -169,9 +234,12 @@ pub struct Reported {
     /// Rows of the whole result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_rows: Option<u64>,
-    /// `numDmlAffectedRows`, or rows that an insertAll or a load put in.
+    /// `numDmlAffectedRows`, or rows that a load put in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affected_rows: Option<u64>,
+    /// Rows of an insertAll that BigQuery did not take: the members of `insertErrors`. Absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_errors: Option<u64>,
     /// `totalBytesProcessed`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_processed: Option<u64>,

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::call::{CallResult, HttpTarget, JobReference, TableUse};
+use crate::call::{CallResult, HttpTarget, JobReference, Joined, TableUse};
+use crate::digest::Digest;
 use crate::entry::Workload;
 use crate::statement::Connection;
 
@@ -64,7 +65,7 @@ pub struct Query {
     /// The statement's kind, as BigQuery reported it or else as it was read: `SELECT`, `DELETE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// The job's id.
+    /// The job's id: all calls that name it or were answered with it, and all requests of an upload of which one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// How the call ended. `open` calls have no outcome yet.
@@ -130,6 +131,9 @@ pub struct Call {
     /// Index of the outcome's entry; absent while the call is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome_index: Option<u64>,
+    /// Index of the entry that says last how far the call had come; absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_index: Option<u64>,
     /// When the recorder received the intent.
     pub received: Timestamp,
     /// When the sidecar wrote it, by its own clock.
@@ -165,6 +169,12 @@ pub struct Call {
     /// The job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobReference>,
+    /// How the sidecar knew the job, when the request does not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
+    /// The resumable upload that it began or went on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Digest>,
     /// How it ended; absent while the call is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<CallResult>,
@@ -183,6 +193,18 @@ pub struct Call {
     /// Rows changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affected_rows: Option<u64>,
+    /// Rows that an insertAll sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_sent: Option<u64>,
+    /// How many of them BigQuery did not take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_errors: Option<u64>,
+    /// Bytes of the request's body that left, where it carries data; so far, while the call is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    /// Bytes of the answer that came; so far, while the call is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_bytes: Option<u64>,
     /// Whether the request left for BigQuery; absent while the call is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarded: Option<bool>,

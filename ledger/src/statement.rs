@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::blob::BlobRef;
-use crate::call::{Intent, Outcome};
+use crate::call::{Intent, Outcome, Progress};
 use crate::digest::Digest;
 
 /// The version that this code writes in `v`. A reader refuses a greater one.
@@ -32,6 +32,8 @@ pub mod kind {
     pub const SESSION_LOST: &str = "session.lost";
     /// A call that is about to leave, or is refused.
     pub const CALL_INTENT: &str = "call.intent";
+    /// How far an open call has come.
+    pub const CALL_PROGRESS: &str = "call.progress";
     /// How a call ended.
     pub const CALL_OUTCOME: &str = "call.outcome";
     /// The recorder started, with what it found.
@@ -179,6 +181,9 @@ pub struct Body {
     /// `call.intent`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
+    /// `call.progress`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// `call.outcome`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -200,6 +205,7 @@ impl Body {
             self.end.is_some().then_some(kind::SESSION_END),
             self.lost.is_some().then_some(kind::SESSION_LOST),
             self.intent.is_some().then_some(kind::CALL_INTENT),
+            self.progress.is_some().then_some(kind::CALL_PROGRESS),
             self.outcome.is_some().then_some(kind::CALL_OUTCOME),
             self.log.as_ref().map(|log| if log.stopping { kind::LOG_STOP } else { kind::LOG_START }),
             self.hole.is_some().then_some(kind::LOG_HOLE),
@@ -223,6 +229,19 @@ pub struct SessionStart {
     pub boot: Option<String>,
     /// The recorder closes the session when it hears nothing for three of these, in seconds.
     pub heartbeat_seconds: u64,
+    /// The session that the same process had before, when the recorder takes nothing more for that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousSession>,
+}
+
+/// A session that was over before its process was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousSession {
+    /// Its id.
+    pub session: Uuid,
+    /// Why it was over, as the recorder said it: `session_closed` after a `session.lost`, `recorder_refused`.
+    pub reason: String,
 }
 
 /// `session.heartbeat`

@@ -269,5 +269,6 @@ fn session_start(config: Digest) -> SessionStart {
         config_digest: Some(config),
         boot: boot.map(|boot| boot.trim().to_owned()),
         heartbeat_seconds: 0, // deliver knows
+        previous: None,
     }
 }

@@ -107,15 +107,10 @@ impl OutcomeGuard {
 
     fn blank(&self) -> Outcome {
         Outcome {
-            call: 0,
             result: CallResult::Aborted,
-            forwarded: false,
-            status: None,
-            reason: None,
-            reported: None,
             sent: self.sent.as_ref().map(Sent::get).filter(|_| self.left),
-            answer: None,
             duration_micros: u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX),
+            ..Outcome::default()
         }
     }
 

@@ -82,7 +82,7 @@ reasons! {
     SessionUnknown: "session_unknown", CONFLICT;
     /// The session has ended or was lost.
     SessionClosed: "session_closed", CONFLICT;
-    /// The outcome's call is not an open one of the session, and no hole swallowed it.
+    /// The call of an outcome or a progress is not an open one of the session, and no hole swallowed it.
     CallUnknown: "call_unknown", CONFLICT;
     /// Too much of the session is missing.
     TooManyHoles: "too_many_holes", CONFLICT;

@@ -65,6 +65,8 @@ pub enum Meaning {
     Start(u64),
     /// A call is open from here on.
     Intent,
+    /// The call with this `seq` goes on.
+    Progress(u64),
     /// The call with this `seq` is no longer open.
     Outcome(u64),
     /// The session ends.
@@ -161,6 +163,7 @@ fn check_kind(role: Role, statement: &Statement) -> Result<(), Refusal> {
         kind::SESSION_HEARTBEAT,
         kind::SESSION_END,
         kind::CALL_INTENT,
+        kind::CALL_PROGRESS,
         kind::CALL_OUTCOME,
     ];
     let part = statement.body.kind();
@@ -185,10 +188,11 @@ fn check_session(session: Uuid) -> Result<(), Refusal> {
 
 fn meaning(statement: &Statement) -> Meaning {
     let body = &statement.body;
-    match (&body.start, &body.intent, &body.outcome, &body.end) {
+    match (&body.start, &body.intent, &body.progress, &body.outcome, &body.end) {
         (Some(start), ..) => Meaning::Start(start.heartbeat_seconds),
         (_, Some(_), ..) => Meaning::Intent,
-        (_, _, Some(outcome), _) => Meaning::Outcome(outcome.call),
+        (_, _, Some(progress), ..) => Meaning::Progress(progress.call),
+        (.., Some(outcome), _) => Meaning::Outcome(outcome.call),
         (.., Some(_)) => Meaning::End,
         _ => Meaning::Other,
     }

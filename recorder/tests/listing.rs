@@ -34,10 +34,8 @@ fn outcome(speaker: &mut Speaker, call: u64, result: CallResult) -> Batch {
         forwarded: false,
         status: Some(503),
         reason: Some("recorder_unavailable".into()),
-        reported: None,
-        sent: None,
-        answer: None,
         duration_micros: 1,
+        ..Outcome::default()
     };
     only(speaker.say(kind::CALL_OUTCOME, Body { outcome: Some(outcome), ..Body::default() }, BTreeMap::new()))
 }

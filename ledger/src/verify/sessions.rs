@@ -91,6 +91,15 @@ impl Sessions {
             self.calls += 1;
             session.open.insert(statement.seq);
         }
+        if let Some(progress) = &statement.body.progress
+            && !session.open.contains(&progress.call)
+            && !session.missing.iter().any(|missing| missing.contains(&progress.call))
+        {
+            wrong.push(format!(
+                "session {}: progress of call {}, which is not open",
+                statement.session, progress.call
+            ));
+        }
         if let Some(outcome) = &statement.body.outcome
             && !session.open.remove(&outcome.call)
             && !session.missing.iter().any(|missing| missing.contains(&outcome.call))

@@ -133,11 +133,8 @@ fn outcome(call: u64) -> Body {
         result: CallResult::Answered,
         forwarded: true,
         status: Some(200),
-        reason: None,
-        reported: None,
-        sent: None,
-        answer: None,
         duration_micros: 5,
+        ..Outcome::default()
     };
     Body { outcome: Some(outcome), ..Body::default() }
 }

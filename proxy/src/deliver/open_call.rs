@@ -59,15 +59,5 @@ impl Drop for OpenCall {
 
 /// The outcome of a call that was not sent, because its intent could not be recorded in time.
 pub(super) fn refusal(category: &str) -> Outcome {
-    Outcome {
-        call: 0,
-        result: CallResult::Refused,
-        forwarded: false,
-        status: None,
-        reason: Some(category.into()),
-        reported: None,
-        sent: None,
-        answer: None,
-        duration_micros: 0,
-    }
+    Outcome { result: CallResult::Refused, reason: Some(category.into()), ..Outcome::default() }
 }

@@ -11,6 +11,7 @@ use ledger::tile::{TILE_WIDTH, parse_bundle};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::progress::{Progress, Rebuild};
 use super::query::{nanos, signed};
@@ -157,12 +158,14 @@ fn add_entry(
         return add_recorders(transaction, tally, index, &statement.body);
     };
     tally.heard(statement.session, index, entry.envelope.received, &statement.body);
-    match (statement.body.intent.take(), statement.body.outcome.take()) {
-        (Some(intent), _) => {
+    let body = &mut statement.body;
+    match (body.intent.take(), body.outcome.take(), body.progress.take()) {
+        (Some(intent), ..) => {
             tally.intent(statement.session, intent.refused.is_some());
             add_intent(transaction, log, index, &entry, &statement, &intent)
         }
-        (_, Some(outcome)) => add_outcome(transaction, tally, index, &statement, &outcome),
+        (_, Some(outcome), _) => add_outcome(transaction, tally, index, &statement, &outcome),
+        (.., Some(progress)) => add_progress(transaction, index, statement.session, progress.call),
         _ if statement.body.start.is_some() => add_session(transaction, index, &entry, workload, &statement),
         _ => Ok(()),
     }
@@ -228,8 +231,8 @@ fn add_intent(
 ) -> Result<(), IndexError> {
     let Subject::Workload(workload) = &entry.envelope.subject else { return Ok(()) };
     let mut insert = transaction.prepare_cached(
-        "INSERT OR IGNORE INTO calls (idx, received, namespace, agent, pod, connection, session, seq, method, kind, job, refused)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO calls (idx, received, namespace, agent, pod, connection, session, seq, method, kind, job, upload, refused)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     insert.execute(params![
         signed(index),
@@ -243,6 +246,7 @@ fn add_intent(
         intent.method,
         intent.statement_kind,
         intent.job.as_ref().map(|job| &job.id),
+        intent.upload.map(|upload| upload.0),
         intent.refused.is_some(),
     ])?;
     add_tables(transaction, index, intent.project.as_deref(), &intent.tables)?;
@@ -261,6 +265,19 @@ fn add_intent(
     Ok(())
 }
 
+/// The last word of a call's progress is what is shown of it.
+fn add_progress(
+    transaction: &Transaction<'_>,
+    index: u64,
+    session: Uuid,
+    call: u64,
+) -> Result<(), IndexError> {
+    transaction
+        .prepare_cached("UPDATE calls SET progress = ? WHERE session = ? AND seq = ?")?
+        .execute(params![signed(index), session.as_bytes(), signed(call)])?;
+    Ok(())
+}
+
 /// Joins an outcome with its call. An outcome whose intent is missing (a `log.hole` says so) has no call to join.
 fn add_outcome(
     transaction: &Transaction<'_>,
@@ -272,7 +289,8 @@ fn add_outcome(
     let result = serde_json::to_value(outcome.result).ok();
     let reported = outcome.reported.as_ref();
     let mut update = transaction.prepare_cached(
-        "UPDATE calls SET outcome = ?, result = ?, kind = coalesce(?, kind), job = coalesce(?, job)
+        "UPDATE calls SET outcome = ?, result = ?, kind = coalesce(?, kind), job = coalesce(?, job),
+           upload = coalesce(?, upload)
          WHERE session = ? AND seq = ? AND outcome IS NULL RETURNING idx, refused",
     )?;
     let call: Option<(i64, bool)> = update
@@ -282,6 +300,7 @@ fn add_outcome(
                 result.as_ref().and_then(|result| result.as_str()),
                 reported.and_then(|reported| reported.statement_kind.as_ref()),
                 reported.and_then(|reported| reported.job.as_ref()).map(|job| &job.id),
+                outcome.upload.map(|upload| upload.0),
                 statement.session.as_bytes(),
                 signed(outcome.call),
             ],

@@ -15,6 +15,8 @@ pub struct Hit {
     pub index: u64,
     /// Index of the outcome.
     pub outcome: Option<u64>,
+    /// Index of the last word of its progress.
+    pub progress: Option<u64>,
 }
 
 /// The hits of one page.
@@ -98,16 +100,23 @@ fn select(connection: &Connection, query: &Query, lead: Lead, limit: usize) -> R
     narrow(connection, query, key, &mut conditions)?;
     let order = if query.from.is_some() { "ASC" } else { "DESC" };
     let sql = format!(
-        "SELECT calls.idx, calls.outcome FROM {from} WHERE {} ORDER BY {key} {order} LIMIT {limit}",
+        "SELECT calls.idx, calls.outcome, calls.progress FROM {from} WHERE {} ORDER BY {key} {order} LIMIT {limit}",
         conditions.text(),
     );
     let mut select = connection.prepare_cached(&sql)?;
     let hits = select.query_map(params_from_iter(conditions.into_values()), |row| {
-        let (index, outcome): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
-        Ok(Hit { index: index.cast_unsigned(), outcome: outcome.map(i64::cast_unsigned) })
+        let optional =
+            |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned));
+        let index: i64 = row.get(0)?;
+        Ok(Hit { index: index.cast_unsigned(), outcome: optional(1)?, progress: optional(2)? })
     })?;
     Ok(hits.collect::<Result<Vec<_>, _>>()?)
 }
+
+/// The calls of a job: those that name it, or were answered with it, and all requests of an upload of which one was.
+const OF_JOB: &str = "calls.idx IN (
+    WITH named AS (SELECT idx, upload FROM calls WHERE job = ?)
+    SELECT idx FROM named UNION SELECT other.idx FROM named JOIN calls AS other ON other.upload = named.upload)";
 
 /// All words must occur; what is written together, like `billing.invoices`, must occur together.
 fn phrase(words: &str) -> Result<String, IndexError> {
@@ -150,7 +159,9 @@ fn narrow(
     conditions.equal("connection", connection_name.as_ref());
     conditions.equal("method", method.as_ref());
     conditions.equal("kind", kind.as_ref());
-    conditions.equal("job", job.as_ref());
+    if let Some(job) = job {
+        conditions.add(OF_JOB, job.clone());
+    }
     if let Some(session) = session {
         conditions.add("calls.session = ?", session.as_bytes().to_vec());
     }

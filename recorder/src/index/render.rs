@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use ledger::blob::SALT_LEN;
-use ledger::call::{Intent, Outcome, TableUse};
+use ledger::call::{Intent, Outcome, Progress, TableUse};
 use ledger::entry::{Entry, Subject, Workload};
 use ledger::search::{Call, FoundTable, MAX_SQL};
-use ledger::statement::Statement;
+use ledger::statement::{Body, Statement};
 use ledger::tile::{TILE_WIDTH, Tile, parse_bundle};
 
 use super::IndexError;
@@ -60,17 +60,28 @@ impl<'a> Leaves<'a> {
         let mut statement =
             Statement::parse(entry.statement).map_err(|error| damaged(hit.index, &error.to_string()))?;
         let intent = statement.body.intent.take().ok_or_else(|| damaged(hit.index, "it is not an intent"))?;
-        let outcome = hit.outcome.map(|index| self.outcome(index)).transpose()?;
+        let missing = |index, what: &str| damaged(index, &format!("it is not {what}"));
+        let ended = |leaves: &mut Self, index| {
+            leaves.body(index)?.outcome.ok_or_else(|| missing(index, "an outcome"))
+        };
+        let going = |leaves: &mut Self, index| {
+            leaves.body(index)?.progress.ok_or_else(|| missing(index, "a progress"))
+        };
+        let outcome = hit.outcome.map(|index| ended(self, index)).transpose()?;
+        // The outcome says all that a progress did.
+        let progress = hit.progress.filter(|_| outcome.is_none());
+        let progress = progress.map(|index| going(self, index)).transpose()?;
         let sql = self.sql(&statement)?;
-        Ok(join(hit, entry.envelope.received, subject, statement, intent, outcome.as_ref(), sql))
+        let heard = Heard { outcome, progress };
+        Ok(join(hit, entry.envelope.received, subject, statement, intent, &heard, sql))
     }
 
-    fn outcome(&mut self, index: u64) -> Result<Outcome, IndexError> {
+    fn body(&mut self, index: u64) -> Result<Body, IndexError> {
         let leaf = self.leaf(index)?;
         let entry = Entry::parse(&leaf).map_err(|error| IndexError::Entry(index, error.to_string()))?;
         let statement =
             Statement::parse(entry.statement).map_err(|error| IndexError::Entry(index, error.to_string()))?;
-        statement.body.outcome.ok_or_else(|| IndexError::Entry(index, "it is not an outcome".into()))
+        Ok(statement.body)
     }
 
     fn sql(&self, statement: &Statement) -> Result<Option<(String, bool)>, IndexError> {
@@ -87,20 +98,44 @@ fn cut(sql: &[u8]) -> (String, bool) {
     (text[..end].to_owned(), end < sql.len())
 }
 
+/// What was heard of a call after its intent.
+struct Heard {
+    outcome: Option<Outcome>,
+    progress: Option<Progress>,
+}
+
+impl Heard {
+    /// Bytes on the wire: of the request's body where it carries data, and of the answer's.
+    fn bytes(&self) -> (Option<u64>, Option<u64>) {
+        match (&self.outcome, &self.progress) {
+            (Some(ended), _) => {
+                (ended.sent.map(|body| body.wire_bytes), ended.answer.map(|body| body.wire_bytes))
+            }
+            (None, Some(going)) => {
+                (going.sent.map(|body| body.wire_bytes), going.answer.map(|body| body.wire_bytes))
+            }
+            (None, None) => (None, None),
+        }
+    }
+}
+
 fn join(
     hit: Hit,
     received: jiff::Timestamp,
     subject: Workload,
     statement: Statement,
     intent: Intent,
-    outcome: Option<&Outcome>,
+    heard: &Heard,
     sql: Option<(String, bool)>,
 ) -> Call {
+    let (sent_bytes, answer_bytes) = heard.bytes();
+    let outcome = heard.outcome.as_ref();
     let reported = outcome.and_then(|outcome| outcome.reported.clone()).unwrap_or_default();
     let (sql, sql_truncated) = sql.map_or((None, false), |(sql, truncated)| (Some(sql), truncated));
     Call {
         index: hit.index,
         outcome_index: hit.outcome,
+        progress_index: hit.progress,
         received,
         time: statement.time,
         subject,
@@ -115,12 +150,18 @@ fn join(
         sql,
         sql_truncated,
         job: reported.job.or(intent.job),
+        joined: intent.joined,
+        upload: intent.upload.or(outcome.and_then(|outcome| outcome.upload)),
         result: outcome.map(|outcome| outcome.result),
         status: outcome.and_then(|outcome| outcome.status),
         reason: outcome.and_then(|outcome| outcome.reason.clone()),
         rows: reported.rows,
         total_rows: reported.total_rows,
         affected_rows: reported.affected_rows,
+        rows_sent: outcome.and_then(|outcome| outcome.rows).map(|rows| rows.count),
+        row_errors: reported.row_errors,
+        sent_bytes,
+        answer_bytes,
         forwarded: outcome.map(|outcome| outcome.forwarded),
         duration_micros: outcome.map(|outcome| outcome.duration_micros),
         refused: intent.refused,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::IndexError;
 
 /// Changes with the tables: an index of another version is built again.
-const VERSION: &str = "3";
+const VERSION: &str = "4";
 
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -27,6 +27,8 @@ const TABLES: &str = "
         method TEXT NOT NULL,
         kind TEXT,
         job TEXT,
+        upload BLOB, -- digest of the resumable upload that it began or went on with
+        progress INTEGER, -- index of its last call.progress
         result TEXT, -- NULL while the call is open
         refused INTEGER NOT NULL
     );
@@ -39,6 +41,7 @@ const TABLES: &str = "
     CREATE INDEX calls_by_method ON calls (method);
     CREATE INDEX calls_by_kind ON calls (kind);
     CREATE INDEX calls_by_job ON calls (job) WHERE job IS NOT NULL;
+    CREATE INDEX calls_by_upload ON calls (upload) WHERE upload IS NOT NULL;
     CREATE INDEX calls_refused ON calls (idx) WHERE refused;
     -- One row for each session.start; `idx` is its index in the log. What follows from later entries is counted here.
     CREATE TABLE sessions (

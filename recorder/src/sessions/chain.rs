@@ -106,19 +106,30 @@ impl Chain {
                 self.opened.insert(statement.seq);
                 Ok(())
             }
-            Meaning::Outcome(call) => {
-                let open =
-                    self.opened.contains(&call) || known.is_some_and(|session| session.calls.contains(&call));
-                let mut holes = known.into_iter().flat_map(|session| &session.holes).chain(&self.holes);
-                let missing = holes.any(|hole| (hole.from..=hole.to).contains(&call));
-                if missing || open && self.ended.insert(call) {
-                    return Ok(());
+            Meaning::Progress(call) if self.is_open(known, call) => Ok(()),
+            Meaning::Outcome(call) if self.is_open(known, call) => {
+                if !self.is_missing(known, call) {
+                    self.ended.insert(call);
                 }
+                Ok(())
+            }
+            Meaning::Progress(call) | Meaning::Outcome(call) => {
                 let message = format!("call {call} is not an open call of the session");
                 Err(Refusal::new(Reason::CallUnknown, message))
             }
-            _ => Ok(()),
+            Meaning::Start(_) | Meaning::End | Meaning::Other => Ok(()),
         }
+    }
+
+    /// Is this call open, or may it be, because its intent lies in a hole?
+    fn is_open(&self, known: Option<&Session>, call: u64) -> bool {
+        let open = self.opened.contains(&call) || known.is_some_and(|session| session.calls.contains(&call));
+        self.is_missing(known, call) || open && !self.ended.contains(&call)
+    }
+
+    fn is_missing(&self, known: Option<&Session>, call: u64) -> bool {
+        let mut holes = known.into_iter().flat_map(|session| &session.holes).chain(&self.holes);
+        holes.any(|hole| (hole.from..=hole.to).contains(&call))
     }
 
     /// Next in the chain, or after a hole. Across a hole `prev` names bytes that nobody has; it is kept, not checked.

@@ -106,7 +106,7 @@ impl Sessions {
                 session.calls.remove(&call);
             }
             Meaning::End => self.close(id, received),
-            Meaning::Other => {}
+            Meaning::Progress(_) | Meaning::Other => {}
         }
     }
 

@@ -422,11 +422,9 @@ impl Speaker {
             result: CallResult::Answered,
             forwarded: true,
             status: Some(200),
-            reason: None,
             reported: Some(reported),
-            sent: None,
-            answer: None,
             duration_micros: 1234,
+            ..Outcome::default()
         };
         only(self.say(
             kind::CALL_OUTCOME,

@@ -138,11 +138,8 @@ impl Session {
             result: CallResult::Answered,
             forwarded: true,
             status: Some(200),
-            reason: None,
-            reported: None,
-            sent: None,
-            answer: None,
             duration_micros: 123_456,
+            ..Outcome::default()
         };
         Body { outcome: Some(outcome), ..Body::default() }
     }

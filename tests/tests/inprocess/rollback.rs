@@ -71,11 +71,8 @@ async fn call(deliver: &Deliver) -> Result<(), bqwitness_proxy::deliver::NotReco
         result: CallResult::Answered,
         forwarded: true,
         status: Some(200),
-        reason: None,
-        reported: None,
-        sent: None,
-        answer: None,
         duration_micros: 0,
+        ..Outcome::default()
     };
     open.finish(outcome, Vec::new());
     Ok(())
