@@ -25,6 +25,7 @@ use crate::deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecord
 use crate::files::{self, Readers};
 use crate::forward::{Forwarder, Overrides};
 use crate::identity::Identity;
+use crate::joins::Joins;
 use crate::limits;
 use crate::listen::{connect, redirect};
 use crate::metadata;
@@ -52,6 +53,8 @@ pub struct Proxy {
     pub body_memory: BodyMemory,
     /// Room for connections, by all ways in.
     pub room: Arc<Semaphore>,
+    /// What joins requests with their jobs.
+    pub joins: Arc<Joins>,
     /// What an SRE sees.
     pub metrics: Metrics,
     /// Names and alerts of failed handshakes that were logged.
@@ -82,6 +85,9 @@ pub enum StartError {
     /// The port file, or the file of variables, can't be written.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),
+    /// No random numbers.
+    #[error("the system has no random numbers")]
+    Random(#[from] rustls::crypto::GetRandomFailed),
     /// Two metrics of one name: a mistake in the program.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -134,6 +140,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         recorder: config.recorder,
         connection: config.connection,
         deliver_timeout: config.deliver_timeout,
+        progress: config.progress,
         follow_every: FOLLOW_EVERY,
         start: session_start(config.digest),
     };
@@ -149,6 +156,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         identity,
         forwarder,
         body_memory: BodyMemory::default(),
+        joins: Arc::new(Joins::new(runtime::tls::provider().secure_random)?),
         room: Arc::new(Semaphore::new(limits::MAX_CONNECTIONS)),
         metrics,
         distrusted: Cache::new(MAX_DISTRUSTED),
@@ -157,6 +165,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness.clone()));
     tokio::spawn(acknowledge(deliver.clone(), acknowledged));
     tokio::spawn(deliver.clone().heartbeats(watch.clone()));
+    tokio::spawn(deliver.clone().progress());
     tokio::spawn(deliver.clone().readiness(readiness.clone()));
     let (cut, uncut) = drain::channel();
     let open_calls = proxy.metrics.open_calls.clone();

@@ -1,17 +1,16 @@
 //! The two bodies of a call: what goes to BigQuery, and what goes to the agent. Both stream; neither is changed.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use ledger::call::BodyDigest;
 
 use crate::capture::Captured;
-use crate::tee::Tee;
+use crate::deliver::Going;
+use crate::tee::Passing;
 
 /// What the agent is answered.
 #[derive(Debug)]
@@ -79,17 +78,14 @@ impl OutBody {
         self.rest
     }
 
-    /// Counts and hashes the body as it leaves; [`Sent`] knows what left.
+    /// Reads along with the body as it leaves.
     #[must_use]
-    pub fn metered(mut self, headers: &HeaderMap) -> (Self, Sent) {
-        let sent = Sent::default();
-        let tee = Some(Tee::new(headers, 0));
-        let mut meter = Meter { tee, sent: sent.clone() };
+    pub fn metered(mut self, body: Passing, going: Arc<Going>) -> Self {
         if self.is_end_stream() {
-            meter.finish(true);
+            let _empty = body.finish(true);
         }
-        self.meter = Some(meter);
-        (self, sent)
+        self.meter = Some(Meter { body, going });
+        self
     }
 
     fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -114,7 +110,7 @@ impl Body for OutBody {
         let body = self.get_mut();
         let polled = body.poll_parts(cx);
         let ended = body.is_end_stream();
-        if let (Poll::Ready(frame), Some(meter)) = (&polled, &mut body.meter) {
+        if let (Poll::Ready(frame), Some(meter)) = (&polled, &body.meter) {
             meter.read(frame.as_ref(), ended);
         }
         polled
@@ -136,46 +132,25 @@ impl Body for OutBody {
     }
 }
 
-/// What left of a request's body so far.
-#[derive(Clone, Debug, Default)]
-pub struct Sent(Arc<Mutex<BodyDigest>>);
-
-impl Sent {
-    /// Its size so far; the digest once all of it has left.
-    #[must_use]
-    pub fn get(&self) -> BodyDigest {
-        *self.lock()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BodyDigest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner) // one value, replaced
-    }
-}
-
+/// Reads along with the request's body as it leaves.
 #[derive(Debug)]
 struct Meter {
-    tee: Option<Tee>,
-    sent: Sent,
+    body: Passing,
+    going: Arc<Going>,
 }
 
 impl Meter {
-    fn read(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>, ended: bool) {
-        if let (Some(Ok(frame)), Some(tee)) = (frame, &mut self.tee)
+    fn read(&self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>, ended: bool) {
+        if let Some(Ok(frame)) = frame
             && let Some(data) = frame.data_ref()
         {
-            tee.feed(data);
-            self.sent.lock().wire_bytes += data.len() as u64;
+            self.body.feed(data);
+            self.going.passed(data.len());
         }
-        match frame {
-            Some(Ok(_)) if !ended => {}
-            Some(Err(_)) => self.finish(false),
-            Some(Ok(_)) | None => self.finish(true),
-        }
-    }
-
-    fn finish(&mut self, complete: bool) {
-        if let Some(tee) = self.tee.take() {
-            *self.sent.lock() = tee.finish(complete).body;
-        }
+        let _ended = match frame {
+            Some(Ok(_)) if !ended => None,
+            Some(Err(_)) => self.body.finish(false),
+            Some(Ok(_)) | None => self.body.finish(true),
+        };
     }
 }

@@ -1,6 +1,7 @@
 //! The answer as it passes: every frame goes on as it is, and the call's outcome is recorded at the end, whatever the end is.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,9 +10,10 @@ use http_body::{Body, Frame, SizeHint};
 use ledger::call::CallResult;
 
 use crate::body::AgentBody;
+use crate::deliver::Going;
 use crate::forward::UpstreamBody;
 use crate::outcome::{Ended, OutcomeGuard};
-use crate::tee::Tee;
+use crate::tee::{Passing, Tee};
 
 /// How much of an answer's content is kept to be read, in bytes (1 MiB). Of a longer one all is hashed, and what is read of
 /// it is marked as truncated.
@@ -28,7 +30,8 @@ pub struct Captured {
 #[derive(Debug)]
 struct Open {
     guard: OutcomeGuard,
-    tee: Tee,
+    body: Passing,
+    going: Arc<Going>,
     status: u16,
     bodiless: bool,
     grpc_status: Option<String>,
@@ -39,9 +42,13 @@ struct Open {
 pub fn capture(answer: Response<UpstreamBody>, verb: &Method, guard: OutcomeGuard) -> Response<AgentBody> {
     let (head, body) = answer.into_parts();
     let bodiless = *verb == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+    let passing = Passing::new(Tee::new(&head.headers, CAPTURE_LIMIT));
+    let going = guard.going();
+    going.answers(passing.clone());
     let open = Open {
         guard,
-        tee: Tee::new(&head.headers, CAPTURE_LIMIT),
+        body: passing,
+        going,
         status: head.status.as_u16(),
         bodiless,
         grpc_status: grpc_status(&head.headers),
@@ -57,15 +64,18 @@ impl Captured {
     fn read(&mut self, frame: &Frame<Bytes>) {
         let Some(open) = &mut self.open else { return };
         if let Some(data) = frame.data_ref() {
-            open.tee.feed(data);
+            open.body.feed(data);
+            open.going.passed(data.len());
         } else if let Some(trailers) = frame.trailers_ref() {
             open.grpc_status = grpc_status(trailers).or(open.grpc_status.take());
         }
     }
 
     fn end(&mut self, result: CallResult) {
-        let Some(Open { guard, tee, status, bodiless, grpc_status }) = self.open.take() else { return };
-        let teed = tee.finish(result == CallResult::Answered);
+        let Some(Open { guard, body, going: _, status, bodiless, grpc_status }) = self.open.take() else {
+            return;
+        };
+        let Some(teed) = body.finish(result == CallResult::Answered) else { return };
         guard.ended(Ended { result, status, bodiless, teed, grpc_status });
     }
 }

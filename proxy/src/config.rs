@@ -17,7 +17,7 @@ use runtime::tls;
 use rustls::RootCertStore;
 use serde::Serialize;
 
-use crate::deliver::RecorderSettings;
+use crate::deliver::{ProgressSettings, RecorderSettings};
 use crate::forward::Overrides;
 use crate::identity::IdentitySettings;
 use crate::identity::flags::IdentityFlags;
@@ -95,6 +95,12 @@ pub struct Flags {
     /// A call is refused when its intent is not durable after this many seconds.
     #[arg(long, env = "BQWITNESS_DELIVER_TIMEOUT", default_value = "10", value_name = "SECONDS")]
     pub deliver_timeout: String,
+    /// A call that goes on says in the record how far it is, with a digest, when so many bytes have passed since the last time.
+    #[arg(long, env = "BQWITNESS_PROGRESS_BYTES", default_value = "67108864", value_name = "BYTES")]
+    pub progress_bytes: String,
+    /// The same, when so many seconds have passed.
+    #[arg(long, env = "BQWITNESS_PROGRESS_INTERVAL", default_value = "60", value_name = "SECONDS")]
+    pub progress_interval: String,
     /// After SIGTERM, calls in progress have this many seconds to end.
     #[arg(long, env = "BQWITNESS_DRAIN_TIMEOUT", default_value = "25", value_name = "SECONDS")]
     pub drain_timeout: String,
@@ -133,6 +139,8 @@ pub struct Config {
     pub port_file: Option<PathBuf>,
     /// See [`Flags::deliver_timeout`].
     pub deliver_timeout: Duration,
+    /// See [`Flags::progress_bytes`] and [`Flags::progress_interval`].
+    pub progress: ProgressSettings,
     /// See [`Flags::drain_timeout`].
     pub drain_timeout: Duration,
     /// SHA-256 of the flags in force, as JSON; what `session.start` says.
@@ -228,6 +236,8 @@ impl Flags {
         let google = mistakes.check("other-google-apis", self.other_google_apis.parse());
         let other = mistakes.check("other-egress", self.other_egress.parse());
         let deliver_timeout = mistakes.check("deliver-timeout", seconds(&self.deliver_timeout));
+        let progress_bytes = mistakes.check("progress-bytes", progress_bytes(&self.progress_bytes));
+        let progress_every = mistakes.check("progress-interval", progress_every(&self.progress_interval));
         let drain_timeout = mistakes.check("drain-timeout", seconds(&self.drain_timeout));
         mistakes.check("log-format", self.log_format.parse::<LogFormat>());
         let config = || {
@@ -248,6 +258,7 @@ impl Flags {
                 env_file: self.identity.env_file,
                 port_file: self.port_file,
                 deliver_timeout: deliver_timeout?,
+                progress: ProgressSettings { bytes: progress_bytes?, every: progress_every? },
                 drain_timeout: drain_timeout?,
                 digest,
             })
@@ -338,6 +349,28 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 
 fn upstream_roots(file: Option<&Path>) -> Result<RootCertStore, tls::TlsError> {
     file.map_or_else(tls::system_roots, tls::pinned_roots)
+}
+
+/// Fewest bytes between two words of a call's progress: less would make more record than data.
+const MIN_PROGRESS_BYTES: u64 = 64 * 1024;
+
+fn progress_bytes(text: &str) -> Result<u64, String> {
+    let bytes: u64 = text.parse().map_err(|error| format!("{text:?}: {error}"))?;
+    if bytes < MIN_PROGRESS_BYTES {
+        return Err(format!("{bytes} is less than {MIN_PROGRESS_BYTES}"));
+    }
+    Ok(bytes)
+}
+
+/// Shortest time between two words of a call's progress.
+const MIN_PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+fn progress_every(text: &str) -> Result<Duration, String> {
+    let every = seconds(text)?;
+    if every < MIN_PROGRESS_EVERY {
+        return Err(format!("{text} seconds is less than {MIN_PROGRESS_EVERY:?}"));
+    }
+    Ok(every)
 }
 
 /// Longest time that a setting may name, in seconds.

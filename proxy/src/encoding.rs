@@ -178,8 +178,13 @@ impl<W: Write + Default> Decoder<W> {
         }
     }
 
+    /// True when the data did not fit the encoding, or the sink took no more.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The sink; `None` for an unknown encoding.
-    fn sink(&self) -> Option<&W> {
+    pub fn sink(&self) -> Option<&W> {
         match &self.inner {
             Inner::Identity(sink) => Some(sink),
             Inner::Gzip(decoder) => Some(decoder.get_ref()),

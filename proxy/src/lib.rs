@@ -17,6 +17,7 @@
 //! | [`deliver`] | the session's chain, and the wait until an intent is durable |
 //! | [`forward`] | the way to BigQuery |
 //! | [`capture`], [`tee`], [`encoding`], [`body`] | what passes is read along |
+//! | [`joins`] | the job of a request that does not name it |
 //! | [`outcome`] | how a call ended, exactly once |
 //! | [`refuse`] | our errors as BigQuery's clients read them |
 //! | [`limits`], [`metrics`], [`files`] | bounds, what an SRE sees, files that others read |
@@ -35,6 +36,7 @@ pub mod encoding;
 pub mod files;
 pub mod forward;
 pub mod identity;
+pub mod joins;
 pub mod limits;
 pub mod listen;
 pub mod metadata;

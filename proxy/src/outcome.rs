@@ -1,25 +1,30 @@
 //! The outcome of a call: exactly one, recorded by whoever ends the call, or by the drop of its guard.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ledger::call::{CallResult, Outcome};
+use ledger::digest::Digest;
 
 use crate::bigquery::{self, Recognised};
-use crate::body::Sent;
-use crate::deliver::{self, OpenCall};
+use crate::deliver::{self, Going, OpenCall};
 use crate::forward::ForwardError;
 use crate::metrics::Metrics;
 use crate::refuse::Refused;
-use crate::tee::Teed;
+use crate::joins::Joins;
+use crate::tee::{Passing, Teed};
 
 /// A call whose intent is recorded and whose outcome is not. Dropping it records that the call was aborted.
 #[derive(Debug)]
 pub struct OutcomeGuard {
     call: Recognised,
     open: Option<OpenCall>,
-    sent: Option<Sent>,
+    going: Arc<Going>,
+    sent: Option<Passing>,
+    upload: Option<Digest>,
     left: bool,
     arrived: Instant,
+    joins: Arc<Joins>,
     metrics: Metrics,
 }
 
@@ -41,14 +46,33 @@ pub struct Ended {
 impl OutcomeGuard {
     /// A guard for the outcome of `open`, a call whose head arrived at `arrived`.
     #[must_use]
-    pub fn new(call: Recognised, open: OpenCall, arrived: Instant, metrics: Metrics) -> Self {
+    pub fn new(
+        call: Recognised,
+        open: OpenCall,
+        arrived: Instant,
+        joins: Arc<Joins>,
+        metrics: Metrics,
+    ) -> Self {
         metrics.open_calls.inc();
-        Self { call, open: Some(open), sent: None, left: false, arrived, metrics }
+        let going = open.going();
+        Self { call, open: Some(open), going, sent: None, upload: None, left: false, arrived, joins, metrics }
     }
 
     /// The request's body is bound by what `sent` will say.
-    pub fn binds(&mut self, sent: Sent) {
+    pub fn binds(&mut self, sent: Passing) {
+        self.going.sends(sent.clone());
         self.sent = Some(sent);
+    }
+
+    /// The answer began this upload.
+    pub fn begins(&mut self, upload: Option<Digest>) {
+        self.upload = upload;
+    }
+
+    /// The call, as its bodies see it.
+    #[must_use]
+    pub fn going(&self) -> Arc<Going> {
+        Arc::clone(&self.going)
     }
 
     /// From now on, an abort says that the request left.
@@ -84,6 +108,9 @@ impl OutcomeGuard {
     pub fn ended(mut self, ended: Ended) {
         let Ended { result, status, bodiless, teed, grpc_status } = ended;
         let answer = bigquery::read_answer(&self.call, status, &teed.kept, teed.truncated);
+        if let Some(reported) = &answer.reported {
+            self.joins.reports(reported);
+        }
         let ours = match result {
             CallResult::Failed => Some("answer_broken".to_owned()),
             _ => None,
@@ -106,9 +133,12 @@ impl OutcomeGuard {
     }
 
     fn blank(&self) -> Outcome {
+        let sent = self.sent.as_ref().map(Passing::sum).filter(|_| self.left);
         Outcome {
             result: CallResult::Aborted,
-            sent: self.sent.as_ref().map(Sent::get).filter(|_| self.left),
+            sent: sent.map(|(body, _)| body),
+            rows: sent.and_then(|(_, rows)| rows),
+            upload: self.upload,
             duration_micros: u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX),
             ..Outcome::default()
         }

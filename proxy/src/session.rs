@@ -7,6 +7,7 @@ mod bearing;
 mod local;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{EXPECT, USER_AGENT};
@@ -26,11 +27,13 @@ use crate::capture::capture;
 use crate::decide::decide;
 use crate::deliver::{self, Draft, NotRecorded};
 use crate::forward::Target;
+use crate::joins::Begun;
 use crate::limits;
 use crate::listen::Way;
 use crate::outcome::OutcomeGuard;
 use crate::refuse::{Refused, is_grpc};
 use crate::request_body::{self, Asked};
+use crate::tee::{Passing, Tee};
 
 /// What all requests of one connection have in common.
 #[derive(Clone, Debug)]
@@ -128,7 +131,9 @@ async fn recorded(
             return Err(refused);
         }
     };
-    let draft = complete(draft, meaning);
+    let mut draft = complete(draft, meaning);
+    proxy.joins.join(&call, &mut draft.intent);
+    let begun = Begun::of(&call, &draft.intent);
     let credential = match bearing.credential().await {
         Ok(credential) => credential,
         Err(refused) => {
@@ -145,8 +150,9 @@ async fn recorded(
             return Err(error.into());
         }
     };
-    let guard = OutcomeGuard::new(call, open, arrived, proxy.metrics.clone());
-    forward(proxy, link, head, credential, asked, guard).await
+    let tee = asked.is_data.then(|| sent_along(&call, &head.headers));
+    let guard = OutcomeGuard::new(call, open, arrived, Arc::clone(&proxy.joins), proxy.metrics.clone());
+    forward(proxy, link, head, credential, asked, Follow { tee, begun }, guard).await
 }
 
 /// Is the call for this host, does its head allow it, does its bearer, and can its body be read?
@@ -216,9 +222,24 @@ async fn record_refusal(proxy: &Proxy, draft: Draft, call: Recognised, refused: 
     let intent = Intent { refused: Some(refused.category().into()), ..draft.intent };
     let recorded: Result<_, NotRecorded> = proxy.deliver.intent(Draft { intent, ..draft }).await;
     match recorded {
-        Ok(open) => OutcomeGuard::new(call, open, arrived, proxy.metrics.clone()).refused(refused),
+        Ok(open) => {
+            let joins = Arc::clone(&proxy.joins);
+            OutcomeGuard::new(call, open, arrived, joins, proxy.metrics.clone()).refused(refused);
+        },
         Err(error) => tracing::warn!(category = error.category(), %error, "a refusal could not be recorded"),
     }
+}
+
+/// What is to be followed of a call that leaves.
+struct Follow {
+    /// Of a body that is data.
+    tee: Option<Tee>,
+    /// Of a request that begins an upload.
+    begun: Option<Begun>,
+}
+
+fn sent_along(call: &Recognised, headers: &HeaderMap) -> Tee {
+    if call.method == "tabledata.insertAll" { Tee::of_rows(headers) } else { Tee::new(headers, 0) }
 }
 
 /// The request goes out as it came, but for its credential, and the answer comes back as it is.
@@ -228,21 +249,24 @@ async fn forward(
     mut head: Parts,
     credential: Bearer<'_>,
     asked: Asked,
+    follow: Follow,
     mut guard: OutcomeGuard,
 ) -> Result<Response<AgentBody>, Refused> {
     let verb = head.method.clone();
-    let out = if asked.is_data {
-        let (out, sent) = asked.out.metered(&head.headers);
-        guard.binds(sent);
-        out
-    } else {
-        asked.out
+    let out = match follow.tee.map(Passing::new) {
+        Some(sent) => {
+            guard.binds(sent.clone());
+            asked.out.metered(sent, guard.going())
+        }
+        None => asked.out,
     };
     credential.put_on(&mut head);
     let request = Request::from_parts(head, out);
     match proxy.forwarder.send(&link.target, request, || guard.leaves()).await {
         Ok(answer) => {
             credential.answered(answer.status());
+            let begun = follow.begun.filter(|_| answer.status().is_success());
+            guard.begins(begun.and_then(|begun| proxy.joins.begins(begun, answer.headers())));
             Ok(capture(answer, &verb, guard))
         }
         Err(error) => {

@@ -1,12 +1,14 @@
 //! Reading along with a body that streams by: its bytes are counted, its decoded content is hashed, and its beginning is kept.
 
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
-use ledger::call::BodyDigest;
+use ledger::call::{BodyDigest, BodySoFar, RowsSent};
 use ledger::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
+use crate::bigquery::RowCounter;
 use crate::encoding::{Decoder, Encoding};
 
 /// Most bytes of one body that are decoded (4 GiB), against bodies that expand without end. A longer body passes untouched
@@ -29,6 +31,8 @@ pub struct Teed {
     pub kept: Vec<u8>,
     /// There is more than what was kept, or it could not be decoded to the end.
     pub truncated: bool,
+    /// Its rows, if they were counted and it was whole.
+    pub rows: Option<RowsSent>,
 }
 
 impl Tee {
@@ -37,6 +41,24 @@ impl Tee {
     pub fn new(headers: &HeaderMap, keep: usize) -> Self {
         let sink = Sink { keep, ..Sink::default() };
         Self { decoder: Decoder::new(Encoding::of(headers), sink), wire_bytes: 0 }
+    }
+
+    /// The same, of a body of an insertAll, whose rows are counted.
+    #[must_use]
+    pub fn of_rows(headers: &HeaderMap) -> Self {
+        let sink = Sink { rows: Some(RowCounter::default()), ..Sink::default() };
+        Self { decoder: Decoder::new(Encoding::of(headers), sink), wire_bytes: 0 }
+    }
+
+    /// What has passed.
+    #[must_use]
+    pub fn so_far(&self) -> BodySoFar {
+        let sink = self.decoder.sink().filter(|_| !self.decoder.is_broken());
+        BodySoFar {
+            wire_bytes: self.wire_bytes,
+            content_bytes: sink.map_or(0, |sink| sink.content_bytes),
+            digest: sink.map(|sink| Digest(sink.hasher.clone().finalize().into())),
+        }
     }
 
     /// The next piece, as it is on the wire.
@@ -54,12 +76,73 @@ impl Tee {
                 body: BodyDigest { wire_bytes, digest: None },
                 kept: Vec::new(),
                 truncated: wire_bytes > 0,
+                rows: None,
             };
         };
         let whole = whole && complete;
         let digest = whole.then(|| Digest(sink.hasher.finalize().into()));
         let truncated = !whole || sink.content_bytes > sink.kept.len() as u64;
-        Teed { body: BodyDigest { wire_bytes, digest }, kept: sink.kept, truncated }
+        let rows = sink.rows.filter(|_| whole).and_then(|rows| rows.finish());
+        Teed { body: BodyDigest { wire_bytes, digest }, kept: sink.kept, truncated, rows }
+    }
+}
+
+/// A body that passes, shared by who passes it on and who asks how far it is. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Passing(Arc<Mutex<Flow>>);
+
+#[derive(Debug)]
+enum Flow {
+    Going(Box<Tee>),
+    Ended { last: BodySoFar, body: BodyDigest, rows: Option<RowsSent> },
+}
+
+impl Passing {
+    /// A body that `tee` reads along with.
+    #[must_use]
+    pub fn new(tee: Tee) -> Self {
+        Self(Arc::new(Mutex::new(Flow::Going(Box::new(tee)))))
+    }
+
+    /// The next piece.
+    pub fn feed(&self, bytes: &[u8]) {
+        if let Flow::Going(tee) = &mut *self.lock() {
+            tee.feed(bytes);
+        }
+    }
+
+    /// The end; what the body was, the first time.
+    pub fn finish(&self, complete: bool) -> Option<Teed> {
+        let mut flow = self.lock();
+        let Flow::Going(tee) = &*flow else { return None };
+        let last = tee.so_far();
+        let ended = Flow::Ended { last, body: BodyDigest::default(), rows: None };
+        let Flow::Going(tee) = std::mem::replace(&mut *flow, ended) else { return None };
+        let teed = tee.finish(complete);
+        *flow = Flow::Ended { last, body: teed.body, rows: teed.rows };
+        Some(teed)
+    }
+
+    /// What has passed so far, with the digest of it.
+    #[must_use]
+    pub fn so_far(&self) -> BodySoFar {
+        match &*self.lock() {
+            Flow::Going(tee) => tee.so_far(),
+            Flow::Ended { last, .. } => *last,
+        }
+    }
+
+    /// Its size so far; the digest, and the rows that were counted, once all of it has passed.
+    #[must_use]
+    pub fn sum(&self) -> (BodyDigest, Option<RowsSent>) {
+        match &*self.lock() {
+            Flow::Going(tee) => (BodyDigest { wire_bytes: tee.wire_bytes, digest: None }, None),
+            Flow::Ended { body, rows, .. } => (*body, *rows),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // a torn tee has no whole digest
     }
 }
 
@@ -69,6 +152,7 @@ struct Sink {
     content_bytes: u64,
     keep: usize,
     kept: Vec<u8>,
+    rows: Option<RowCounter>,
 }
 
 impl Write for Sink {
@@ -78,6 +162,9 @@ impl Write for Sink {
             return Err(io::Error::other("more than is decoded of one body"));
         }
         self.hasher.update(bytes);
+        if let Some(rows) = &mut self.rows {
+            rows.feed(bytes);
+        }
         let room = self.keep - self.kept.len();
         self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(bytes.len())

@@ -282,8 +282,10 @@ impl Finder for Found {
     }
 
     fn counted(&mut self, path: &str, items: u64) {
-        if path == "rows" {
-            self.report.rows = Some(items);
+        match path {
+            "rows" => self.report.rows = Some(items),
+            "insertErrors" if items > 0 => self.report.row_errors = Some(items),
+            _ => {}
         }
     }
 

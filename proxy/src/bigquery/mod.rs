@@ -13,6 +13,7 @@
 //! | `methods`, `method_table`, `sister_table`, `grpc` | which method a path names |
 //! | `path` | decoding and redaction |
 //! | `json`, `request` | bodies that every reader reads alike, and the parts of them that matter |
+//! | `rows` | how many rows an insertAll has |
 //! | `secrets` | bodies without the passwords in them |
 //! | [`scan`] | what SQL does, and to which tables |
 //! | [`upload`] | multipart and resumable uploads |
@@ -30,6 +31,7 @@ mod path;
 mod recognise;
 mod refusal;
 mod request;
+mod rows;
 pub mod scan;
 mod secrets;
 mod sister_table;
@@ -43,3 +45,4 @@ pub use method_table::REVISION;
 pub use path::{decode_lossy as decode_parameter, decode_twice as decode_path};
 pub use recognise::{BodyPlan, MAX_DECIDING_BODY, Recognised, Upload, other, recognise};
 pub use refusal::Refusal;
+pub use rows::RowCounter;

@@ -11,7 +11,7 @@ const MAX_IDENTIFIER: usize = 1024;
 pub(super) const REDACTED: &str = "REDACTED";
 
 /// Query parameters that carry credentials; compared in lower case, decoded, without a leading `$`.
-const SECRETS: [&str; 13] = [
+const SECRETS: [&str; 14] = [
     "access_token",
     "oauth_token",
     "bearer_token",
@@ -21,6 +21,7 @@ const SECRETS: [&str; 13] = [
     "id_token",
     "refresh_token",
     "assertion",
+    "upload_id",
     "authorizationcode",
     "authorization_code",
     "client_secret",
@@ -92,8 +93,8 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = (String, String)> 
     })
 }
 
-/// Path and query as they are recorded: values of secret parameters replaced, an upload's id replaced by its digest (the id
-/// is a capability: who has it may send data), the whole cut at [`MAX_PATH`] bytes.
+/// Path and query as they are recorded: values of secret parameters replaced, and an upload's id, which is a capability (who
+/// has it may send data), the whole cut at [`MAX_PATH`] bytes.
 pub(super) fn recorded(path: &str, query: Option<&str>) -> String {
     let mut text = path.to_owned();
     if let Some(query) = query {
@@ -114,8 +115,6 @@ fn push_pair(text: &mut String, pair: &str) {
     text.push('=');
     if SECRETS.contains(&key) {
         text.push_str(REDACTED);
-    } else if key == "upload_id" {
-        text.push_str(&super::upload::id_digest(&decode_lossy(&value.replace('+', " "))).to_string());
     } else {
         text.push_str(value);
     }
@@ -174,10 +173,7 @@ mod tests {
             assert_eq!(recorded("/p", Some(query)), kept);
         }
         let upload = recorded("/u", Some("uploadType=resumable&upload_id=s3cret"));
-        assert_eq!(
-            upload,
-            format!("/u?uploadType=resumable&upload_id={}", super::super::upload::id_digest("s3cret"))
-        );
+        assert_eq!(upload, "/u?uploadType=resumable&upload_id=REDACTED");
     }
 
     #[test]

@@ -4,7 +4,6 @@ use http::{HeaderMap, HeaderName, Method, Uri, header};
 use ledger::call::{
     Access, HttpTarget, Intent, JobReference, MAX_PATH, OTHER_METHOD, TableUse, UNKNOWN_METHOD,
 };
-use ledger::digest::Digest;
 
 use super::hosts::{HostClass, classify_host, is_bigquery_path};
 use super::methods::{self, Resource};
@@ -37,8 +36,8 @@ pub enum Upload {
     Multipart(String),
     /// The job alone; the answer's `Location` has the id of the upload that it begins.
     Begin,
-    /// Data, or a question about its state; the digest of the upload's id ([`upload::id_digest`]).
-    Continue(Digest),
+    /// Data, or a question about its state; the upload's id.
+    Continue(upload::UploadId),
 }
 
 /// A call as its head shows it.
@@ -290,9 +289,7 @@ fn upload_request(verb: &Method, query: &Query, headers: &HeaderMap) -> Option<U
             .filter(|boundary| !boundary.is_empty())
             .map(Upload::Multipart),
         (&Method::POST, "resumable", None) => Some(Upload::Begin),
-        (&Method::PUT, "resumable", Some(id)) if !id.is_empty() => {
-            Some(Upload::Continue(upload::id_digest(id)))
-        }
+        (&Method::PUT, "resumable", Some(id)) => upload::UploadId::new(id).map(Upload::Continue),
         _ => None,
     }
 }

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use ledger::digest::Digest;
-
 use super::path::parameters;
 use super::refusal::Refusal;
 
@@ -13,18 +11,35 @@ const MAX_BOUNDARY: usize = 70;
 /// Greatest length of a part's headers, in bytes; above it the body is refused.
 const MAX_PART_HEADERS: usize = 8 * 1024;
 
-/// How an upload is named in the record: the id itself is a capability. Every request of one upload has the same.
-#[must_use]
-pub fn id_digest(upload_id: &str) -> Digest {
-    Digest::of(upload_id.as_bytes())
+/// The id of a resumable upload, which every request of it has. It is a capability: who has it may send data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UploadId(String);
+
+impl UploadId {
+    /// An id as a query has it, decoded; `None` for no text.
+    #[must_use]
+    pub fn new(id: &str) -> Option<Self> {
+        (!id.is_empty()).then(|| Self(id.to_owned()))
+    }
+
+    /// The id itself, which must not reach the record or the log.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
-/// The same for the `Location` header that answers the first request of a resumable upload.
+impl std::fmt::Debug for UploadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UploadId(REDACTED)")
+    }
+}
+
+/// The id in the `Location` header that answers the first request of a resumable upload.
 #[must_use]
-pub fn id_digest_of_location(location: &str) -> Option<Digest> {
+pub fn id_of_location(location: &str) -> Option<UploadId> {
     let (_, query) = location.split_once('?')?;
-    let found = parameters(query).find(|(name, _)| name == "upload_id");
-    found.map(|(_, id)| id_digest(&id))
+    parameters(query).find(|(name, _)| name == "upload_id").and_then(|(_, id)| UploadId::new(&id))
 }
 
 /// Where the first part's content is within `body`, a prefix of the whole; `None` when more of it has to be read.
@@ -138,10 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn the_requests_of_an_upload_have_one_digest() {
+    fn the_requests_of_an_upload_have_one_id() {
         let location = "https://bigquery.googleapis.com/upload/bigquery/v2/projects/p/jobs?uploadType=resumable&upload_id=AB%2Dc";
-        assert_eq!(id_digest_of_location(location), Some(id_digest("AB-c")));
-        assert_eq!(id_digest_of_location("https://bigquery.googleapis.com/upload?x=y"), None);
+        assert_eq!(id_of_location(location), UploadId::new("AB-c"));
+        assert_eq!(id_of_location("https://bigquery.googleapis.com/upload?x=y"), None);
+        assert!(!format!("{:?}", id_of_location(location)).contains("AB"));
     }
 
     #[test]

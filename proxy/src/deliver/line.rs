@@ -2,7 +2,8 @@
 //! room for the outcome too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::chain::{Chain, Saying};
+use super::going::{Going, ProgressSettings};
 use super::metrics::Metrics;
 use super::open_call::OpenCall;
 use super::sender::{State, Waiting};
@@ -25,6 +27,9 @@ pub(super) struct Line {
     room: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     pub(super) state: watch::Receiver<State>,
+    /// Calls that are open, for the clock.
+    open: Mutex<HashMap<u64, Weak<Going>>>,
+    pub(super) progress: ProgressSettings,
     calls: AtomicU64,
     refused_unrecorded: AtomicU64,
     pub(super) metrics: Metrics,
@@ -43,6 +48,7 @@ impl Line {
         queue: mpsc::UnboundedSender<Waiting>,
         deliver_timeout: Duration,
         state: watch::Receiver<State>,
+        progress: ProgressSettings,
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -52,6 +58,8 @@ impl Line {
             room: Arc::new(Semaphore::new(QUEUE_ENTRIES)),
             memory: Arc::new(Semaphore::new(QUEUE_KIB)),
             state,
+            open: Mutex::default(),
+            progress,
             calls: AtomicU64::new(0),
             refused_unrecorded: AtomicU64::new(0),
             metrics,
@@ -67,6 +75,32 @@ impl Line {
     pub(super) fn count_unrecorded(&self) {
         self.refused_unrecorded.fetch_add(1, Ordering::Relaxed);
         self.metrics.unrecorded.inc();
+    }
+
+    /// The clock looks at this call from now on.
+    pub(super) fn watch(&self, seq: u64, call: &Arc<Going>) {
+        self.open().insert(seq, Arc::downgrade(call));
+    }
+
+    /// The call has ended.
+    pub(super) fn unwatch(&self, seq: u64) {
+        self.open().remove(&seq);
+    }
+
+    /// Lets every open call say how far it is, if it is time.
+    pub(super) fn tick(&self) {
+        let open: Vec<_> = self.open().values().filter_map(Weak::upgrade).collect();
+        let now = Instant::now();
+        open.iter().for_each(|call| call.tick(now));
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Weak<Going>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner) // every change is one call on the map
+    }
+
+    /// Room for a statement that may as well be left out.
+    pub(super) fn try_room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
     }
 
     fn places(&self) -> std::sync::MutexGuard<'_, Places> {

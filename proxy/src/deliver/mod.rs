@@ -5,6 +5,7 @@
 
 mod chain;
 mod follow;
+mod going;
 mod line;
 mod metrics;
 mod open_call;
@@ -25,6 +26,7 @@ use rustls::crypto::SecureRandom;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+pub use self::going::{Going, ProgressSettings};
 pub use self::open_call::OpenCall;
 pub use self::recorder::{DeliveryError, RecorderSettings};
 
@@ -48,6 +50,9 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often the session looks at the log: a rollback or fork is noticed, and calls are refused, after twice this.
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(10);
 
+/// Looks at the open calls in the time after which one says how far it is.
+const LOOKS: u32 = 4;
+
 /// Settings of delivery.
 #[derive(Debug)]
 pub struct DeliverSettings {
@@ -57,6 +62,8 @@ pub struct DeliverSettings {
     pub connection: Connection,
     /// A call is refused when its intent is not durable after this time.
     pub deliver_timeout: Duration,
+    /// When calls that go on say how far they are.
+    pub progress: ProgressSettings,
     /// Time between two looks at the log ([`FOLLOW_EVERY`]).
     pub follow_every: Duration,
     /// What `session.start` says.
@@ -149,7 +156,7 @@ impl Deliver {
         let receipts = watch::Sender::new(None);
         let sender = Sender { recorder, queue: receiver, state, receipts, metrics: metrics.clone() };
         let chain = Chain::new(Uuid::now_v7(), settings.connection);
-        let line = Line::new(chain, queue, settings.deliver_timeout, observer.clone(), metrics);
+        let line = Line::new(chain, queue, settings.deliver_timeout, observer.clone(), settings.progress, metrics);
         let start = SessionStart { heartbeat_seconds: HEARTBEAT.as_secs(), ..settings.start };
         line.say_about_session(Body { start: Some(start), ..Body::default() });
         let delivery = Delivery { task: tokio::spawn(sender.run(follower)), state: observer };
@@ -222,6 +229,15 @@ impl Deliver {
                 let heartbeat = self.line.counts();
                 self.line.say_about_session(Body { heartbeat: Some(heartbeat), ..Body::default() });
             }
+        }
+    }
+
+    /// Looks at the open calls, so that those that go on without bytes say so too. Ends with the process.
+    pub async fn progress(self) {
+        let pause = (self.line.progress.every / LOOKS).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            tokio::time::sleep(pause).await;
+            self.line.tick();
         }
     }
 

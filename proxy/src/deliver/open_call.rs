@@ -9,6 +9,7 @@ use ledger::statement::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::chain::Saying;
+use super::going::Going;
 use super::line::Line;
 
 /// A call whose intent is in the log. It becomes exactly one outcome: by [`OpenCall::finish`], or, when it is dropped before
@@ -18,18 +19,27 @@ use super::line::Line;
 pub struct OpenCall {
     seq: u64,
     started: Instant,
+    going: Arc<Going>,
     parts: Option<(Arc<Line>, OwnedSemaphorePermit)>,
 }
 
 impl OpenCall {
     pub(super) fn new(line: Arc<Line>, seq: u64, started: Instant, room: OwnedSemaphorePermit) -> Self {
-        Self { seq, started, parts: Some((line, room)) }
+        let going = Going::new(Arc::clone(&line), seq, started);
+        line.watch(seq, &going);
+        Self { seq, started, going, parts: Some((line, room)) }
     }
 
     /// The intent's place in the session.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// The call, as its bodies and the clock see it.
+    #[must_use]
+    pub fn going(&self) -> Arc<Going> {
+        Arc::clone(&self.going)
     }
 
     /// Records how the call ended. Never waits. `call` is set here, and so is the duration when it is 0.
@@ -39,6 +49,8 @@ impl OpenCall {
 
     fn record(&mut self, outcome: Outcome, blobs: Vec<(&'static str, Blob)>) {
         let Some((line, room)) = self.parts.take() else { return };
+        self.going.ends();
+        line.unwatch(self.seq);
         let elapsed = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let duration_micros = if outcome.duration_micros == 0 { elapsed } else { outcome.duration_micros };
         let outcome = Outcome { call: self.seq, duration_micros, ..outcome };

@@ -5,6 +5,7 @@
 mod calls;
 mod connections;
 mod faults;
+mod jobs;
 mod refusals;
 mod stand;
 mod streams;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bqwitness_proxy::deliver::{Deliver, DeliverSettings, Draft, RecorderSettings};
+use bqwitness_proxy::deliver::{Deliver, DeliverSettings, Draft, ProgressSettings, RecorderSettings};
 use ledger::call::{CallResult, Intent, Outcome};
 use ledger::statement::{Claimed, Connection, Observed, SessionStart};
 use prometheus::Registry;
@@ -55,6 +55,7 @@ fn settings(stand: &Stand, recorder: &Recorder) -> DeliverSettings {
             generation: 0,
             spec_digest: None,
         },
+        progress: ProgressSettings::default(),
         deliver_timeout: Duration::from_secs(5),
         follow_every: Duration::from_millis(300),
         start: SessionStart { version: "test".into(), ..SessionStart::default() },

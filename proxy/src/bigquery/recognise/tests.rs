@@ -64,12 +64,12 @@ fn uploads() {
     );
 
     let put = call("PUT", &format!("{path}?uploadType=resumable&upload_id=AB%2Dc"));
-    let digest = upload::id_digest("AB-c");
+    let id = upload::UploadId::new("AB-c").expect("an id");
     assert_eq!(
         (put.method, put.upload, put.body),
-        ("jobs.insert", Some(Upload::Continue(digest)), BodyPlan::Bulk)
+        ("jobs.insert", Some(Upload::Continue(id)), BodyPlan::Bulk)
     );
-    assert_eq!(put.http.path, format!("{path}?uploadType=resumable&upload_id={digest}"));
+    assert_eq!(put.http.path, format!("{path}?uploadType=resumable&upload_id=REDACTED"));
 
     let related = [("content-type", "multipart/related; boundary=\"==x==\"")];
     let multipart = call_with("POST", &format!("{path}?uploadType=multipart"), &related);
