@@ -87,7 +87,7 @@ pub enum StartError {
     File(PathBuf, io::Error),
     /// No random numbers.
     #[error("the system has no random numbers")]
-    Random(#[from] rustls::crypto::GetRandomFailed),
+    Random,
     /// Two metrics of one name: a mistake in the program.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -156,7 +156,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         identity,
         forwarder,
         body_memory: BodyMemory::default(),
-        joins: Arc::new(Joins::new(runtime::tls::provider().secure_random)?),
+        joins: Arc::new(Joins::new(runtime::tls::provider().secure_random).map_err(|_| StartError::Random)?),
         room: Arc::new(Semaphore::new(limits::MAX_CONNECTIONS)),
         metrics,
         distrusted: Cache::new(MAX_DISTRUSTED),
@@ -237,18 +237,17 @@ async fn cut_off(cut: Drain, open_calls: &IntGauge) {
     }
 }
 
-/// Ready when the recorder has the session's first statements.
+/// A session that the recorder does not take at the start is followed by another: then this looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Ready when the recorder has a session's first statements.
 async fn acknowledge(deliver: Deliver, waiting: Wait) {
-    match deliver.flushed().await {
-        Ok(()) => {
-            tracing::info!(session = %deliver.session(), "the recorder has acknowledged the session");
-            drop(waiting);
-        }
-        Err(error) => {
-            tracing::error!(category = error.category(), %error, "the recorder does not take this session");
-            std::mem::forget(waiting); // never ready
-        }
+    while let Err(error) = deliver.flushed().await {
+        tracing::error!(category = error.category(), %error, "the recorder does not take this session");
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
+    tracing::info!(session = %deliver.session(), "the recorder has acknowledged the session");
+    drop(waiting);
 }
 
 async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {

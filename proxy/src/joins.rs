@@ -76,7 +76,8 @@ impl Joins {
                 (intent.job, intent.statement_kind, intent.tables) = (begun.job, begun.kind, begun.tables);
             }
         } else if call.method == "tabledata.list"
-            && let Some(job) = intent.tables.first().and_then(result_key).and_then(|key| self.results.get(&key))
+            && let Some(job) =
+                intent.tables.first().and_then(result_key).and_then(|key| self.results.get(&key))
         {
             (intent.job, intent.joined) = (Some(job), Some(Joined::Table));
         }

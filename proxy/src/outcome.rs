@@ -9,9 +9,9 @@ use ledger::digest::Digest;
 use crate::bigquery::{self, Recognised};
 use crate::deliver::{self, Going, OpenCall};
 use crate::forward::ForwardError;
+use crate::joins::Joins;
 use crate::metrics::Metrics;
 use crate::refuse::Refused;
-use crate::joins::Joins;
 use crate::tee::{Passing, Teed};
 
 /// A call whose intent is recorded and whose outcome is not. Dropping it records that the call was aborted.

@@ -225,7 +225,7 @@ async fn record_refusal(proxy: &Proxy, draft: Draft, call: Recognised, refused: 
         Ok(open) => {
             let joins = Arc::clone(&proxy.joins);
             OutcomeGuard::new(call, open, arrived, joins, proxy.metrics.clone()).refused(refused);
-        },
+        }
         Err(error) => tracing::warn!(category = error.category(), %error, "a refusal could not be recorded"),
     }
 }

@@ -113,8 +113,14 @@ mod tests {
     #[test]
     fn rows_and_their_ids_are_counted_in_any_pieces() {
         for (body, expected) in [
-            (r#"{"rows":[{"insertId":"a","json":{"x":[{"insertId":"no"}]}},{"json":{"rows":[{}]}}]}"#, Some((2, 1))),
-            (r#"{"kind":"k","skipInvalidRows":true,"rows" : [ {"json":{"q":"a\"}]{"},"insert_id":"b"} ] }"#, Some((1, 1))),
+            (
+                r#"{"rows":[{"insertId":"a","json":{"x":[{"insertId":"no"}]}},{"json":{"rows":[{}]}}]}"#,
+                Some((2, 1)),
+            ),
+            (
+                r#"{"kind":"k","skipInvalidRows":true,"rows" : [ {"json":{"q":"a\"}]{"},"insert_id":"b"} ] }"#,
+                Some((1, 1)),
+            ),
             (r#"{"rows":[{"insertId":null,"json":{}}],"templateSuffix":"rows"}"#, Some((1, 0))),
             (r#"{"rows":[],"other":[{}]}"#, Some((0, 0))),
             ("{}", Some((0, 0))),

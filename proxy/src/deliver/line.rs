@@ -1,10 +1,10 @@
 //! The line before the recorder: places in the chain are given in the order of the queue, and nobody gets a place without
 //! room for the outcome too.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use ledger::statement::{BadStatement, Body, Heartbeat};
@@ -21,7 +21,6 @@ use super::{Draft, NotRecorded, QUEUE_ENTRIES, QUEUE_KIB};
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) session: Uuid,
-    pub(super) deliver_timeout: Duration,
     /// The chain and the queue together: places in the chain are given in the order of the queue.
     places: Mutex<Places>,
     room: Arc<Semaphore>,
@@ -46,14 +45,12 @@ impl Line {
     pub(super) fn new(
         chain: Chain,
         queue: mpsc::UnboundedSender<Waiting>,
-        deliver_timeout: Duration,
         state: watch::Receiver<State>,
         progress: ProgressSettings,
         metrics: Metrics,
     ) -> Self {
         Self {
             session: chain.session(),
-            deliver_timeout,
             places: Mutex::new(Places { chain, queue: Some(queue) }),
             room: Arc::new(Semaphore::new(QUEUE_ENTRIES)),
             memory: Arc::new(Semaphore::new(QUEUE_KIB)),
@@ -69,6 +66,14 @@ impl Line {
     /// Nobody gets a place any more; what has one is still delivered.
     pub(super) fn close(&self) {
         self.places().queue = None;
+    }
+
+    /// Why nothing more is delivered of this session, if so.
+    pub(super) fn over(&self) -> Option<NotRecorded> {
+        match &*self.state.borrow() {
+            State::Over { category, message } => Some(NotRecorded::new(category, message.as_ref())),
+            State::Working | State::Failing { .. } => None,
+        }
     }
 
     /// Counts a call that was refused and has no entry.

@@ -11,6 +11,7 @@ mod metrics;
 mod open_call;
 mod recorder;
 mod sender;
+mod sessions;
 mod token;
 
 use std::sync::{Arc, LazyLock};
@@ -23,18 +24,18 @@ use prometheus::Registry;
 use runtime::drain::Watch;
 use runtime::readiness::Readiness;
 use rustls::crypto::SecureRandom;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use self::going::{Going, ProgressSettings};
 pub use self::open_call::OpenCall;
 pub use self::recorder::{DeliveryError, RecorderSettings};
 
-use self::chain::Chain;
 use self::line::{Line, session_ended};
 use self::metrics::Metrics;
 use self::open_call::refusal;
-use self::sender::{Sender, State};
+use self::sender::State;
+use self::sessions::Sessions;
 
 /// Entries that may wait for the recorder, counting the outcomes of open calls. When there is no room a new call is
 /// refused (`queue_full`) and counted in the next heartbeat.
@@ -73,14 +74,17 @@ pub struct DeliverSettings {
 /// A handle on the session; clones share it.
 #[derive(Clone, Debug)]
 pub struct Deliver {
-    line: Arc<Line>,
+    /// The line of the session that goes on.
+    lines: watch::Receiver<Arc<Line>>,
+    ending: Arc<watch::Sender<bool>>,
+    deliver_timeout: Duration,
 }
 
-/// The task that delivers. It ends when the session has ended and all is delivered, or when the session is over.
+/// The task that delivers. It ends when the session has ended and all is delivered, or when a session is over for good.
 #[derive(Debug)]
 pub struct Delivery {
     task: tokio::task::JoinHandle<()>,
-    state: watch::Receiver<State>,
+    over: watch::Receiver<Option<NotRecorded>>,
 }
 
 /// What a call's intent says.
@@ -148,25 +152,48 @@ impl Deliver {
         settings: DeliverSettings,
         registry: &Registry,
     ) -> Result<(Self, Delivery), prometheus::Error> {
-        let (queue, receiver) = mpsc::unbounded_channel();
-        let (state, observer) = watch::channel(State::Working);
-        let metrics = Metrics::new(registry)?;
-        let recorder = recorder::Recorder::new(settings.recorder);
-        let follower = follow::Follower::new(recorder.clone(), settings.follow_every);
-        let receipts = watch::Sender::new(None);
-        let sender = Sender { recorder, queue: receiver, state, receipts, metrics: metrics.clone() };
-        let chain = Chain::new(Uuid::now_v7(), settings.connection);
-        let line = Line::new(chain, queue, settings.deliver_timeout, observer.clone(), settings.progress, metrics);
-        let start = SessionStart { heartbeat_seconds: HEARTBEAT.as_secs(), ..settings.start };
-        line.say_about_session(Body { start: Some(start), ..Body::default() });
-        let delivery = Delivery { task: tokio::spawn(sender.run(follower)), state: observer };
-        Ok((Self { line: Arc::new(line) }, delivery))
+        let ending = Arc::new(watch::Sender::new(false));
+        let sessions = Sessions {
+            recorder: recorder::Recorder::new(settings.recorder),
+            connection: settings.connection,
+            start: settings.start,
+            follow_every: settings.follow_every,
+            progress: settings.progress,
+            metrics: Metrics::new(registry)?,
+            ending: ending.subscribe(),
+        };
+        let first = sessions.open(None);
+        let (lines, current) = watch::channel(Arc::clone(&first.line));
+        let (say_over, over) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            say_over.send_replace(sessions.run(first, lines).await);
+        });
+        let deliver = Self { lines: current, ending, deliver_timeout: settings.deliver_timeout };
+        Ok((deliver, Delivery { task, over }))
     }
 
-    /// The session's id.
+    /// The id of the session that goes on.
     #[must_use]
     pub fn session(&self) -> Uuid {
-        self.line.session
+        self.line().session
+    }
+
+    fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.lines.borrow())
+    }
+
+    /// The line of a session that goes on; one that is over when there is no other until the deadline.
+    async fn open_line(&self, deadline: tokio::time::Instant) -> Arc<Line> {
+        let line = self.line();
+        if line.over().is_none() {
+            return line;
+        }
+        let mut lines = self.lines.clone();
+        let next = lines.wait_for(|line| line.over().is_none());
+        match tokio::time::timeout_at(deadline, next).await {
+            Ok(Ok(next)) => Arc::clone(&next),
+            Ok(Err(_)) | Err(_) => line,
+        }
     }
 
     /// Records an intent, and waits until the recorder has proved that it is durable.
@@ -176,15 +203,16 @@ impl Deliver {
     /// sent. Where there was room, the intent is recorded as soon as the recorder is back, with an outcome that says so.
     pub async fn intent(&self, draft: Draft) -> Result<OpenCall, NotRecorded> {
         let started = Instant::now();
-        let deadline = tokio::time::Instant::from_std(started + self.line.deliver_timeout);
-        let (open, recorded) = match self.line.enqueue(draft, started, deadline).await {
+        let deadline = tokio::time::Instant::from_std(started + self.deliver_timeout);
+        let line = self.open_line(deadline).await;
+        let (open, recorded) = match line.enqueue(draft, started, deadline).await {
             Ok(enqueued) => enqueued,
             Err(error) => {
-                self.line.count_unrecorded();
+                self.line().count_unrecorded();
                 return Err(error);
             }
         };
-        match self.line.wait_recorded(recorded, deadline).await {
+        match line.wait_recorded(recorded, deadline).await {
             Ok(()) => Ok(open),
             Err(error) => {
                 let status = if error.is_unattributed() { 403 } else { 503 };
@@ -199,19 +227,37 @@ impl Deliver {
     /// # Errors
     /// [`NotRecorded`] when the session is over.
     pub async fn flushed(&self) -> Result<(), NotRecorded> {
-        let heartbeat = Body { heartbeat: Some(self.line.counts()), ..Body::default() };
-        let recorded = self.line.say_about_session(heartbeat).ok_or_else(session_ended)?;
         let never = tokio::time::Instant::now() + Duration::from_secs(365 * 24 * 3600);
-        self.line.wait_recorded(recorded, never).await
+        let line = self.line();
+        let heartbeat = Body { heartbeat: Some(line.counts()), ..Body::default() };
+        match line.say_about_session(heartbeat) {
+            Some(recorded) => line.wait_recorded(recorded, never).await,
+            None => Err(line.over().unwrap_or_else(session_ended)),
+        }
     }
 
     /// Keeps the process unready while the recorder takes nothing.
     pub async fn readiness(self, readiness: Readiness) {
-        let mut state = self.line.state.clone();
-        while state.wait_for(|state| *state != State::Working).await.is_ok() {
+        loop {
+            let mut lines = self.lines.clone();
+            let mut state = lines.borrow_and_update().state.clone();
+            if state.wait_for(|state| *state != State::Working).await.is_err() {
+                return; // the session has ended in order
+            }
             let waiting = readiness.wait_for("recorder");
-            if state.wait_for(|state| *state == State::Working).await.is_err() {
-                return std::mem::forget(waiting); // the session is over: never ready again
+            loop {
+                let worked = async {
+                    if state.wait_for(|state| *state == State::Working).await.is_err() {
+                        std::future::pending::<()>().await; // this session is over
+                    }
+                };
+                tokio::select! {
+                    () = worked => break,
+                    next = lines.changed() => match next {
+                        Ok(()) => state = lines.borrow_and_update().state.clone(),
+                        Err(_) => return std::mem::forget(waiting), // over for good: never ready again
+                    },
+                }
             }
             drop(waiting);
         }
@@ -225,44 +271,46 @@ impl Deliver {
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
             // A recorder that is away needs one heartbeat when it is back, not all that it missed.
-            if *self.line.state.borrow() == State::Working {
-                let heartbeat = self.line.counts();
-                self.line.say_about_session(Body { heartbeat: Some(heartbeat), ..Body::default() });
+            let line = self.line();
+            if *line.state.borrow() == State::Working {
+                let heartbeat = line.counts();
+                line.say_about_session(Body { heartbeat: Some(heartbeat), ..Body::default() });
             }
         }
     }
 
     /// Looks at the open calls, so that those that go on without bytes say so too. Ends with the process.
     pub async fn progress(self) {
-        let pause = (self.line.progress.every / LOOKS).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let pause =
+            (self.line().progress.every / LOOKS).clamp(Duration::from_millis(20), Duration::from_secs(1));
         loop {
             tokio::time::sleep(pause).await;
-            self.line.tick();
+            self.line().tick();
         }
     }
 
     /// Says the session's last statement. Later intents are refused; later outcomes are lost, so finish the calls before.
     pub fn end(&self, reason: &str) {
-        let Heartbeat { calls, refused_unrecorded } = self.line.counts();
+        self.ending.send_replace(true);
+        let line = self.line();
+        let Heartbeat { calls, refused_unrecorded } = line.counts();
         let end = SessionEnd { reason: reason.into(), calls, refused_unrecorded };
-        self.line.say_about_session(Body { end: Some(end), ..Body::default() });
-        self.line.close();
+        line.say_about_session(Body { end: Some(end), ..Body::default() });
+        line.close();
     }
 }
 
 impl Delivery {
     /// Waits until all is delivered after [`Deliver::end`], at most `limit`. False when something is left.
     pub async fn finish(self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.task).await.is_ok()
-            && !matches!(*self.state.borrow(), State::Over { .. })
+        tokio::time::timeout(limit, self.task).await.is_ok() && self.over.borrow().is_none()
     }
 
-    /// Waits until the session is over before its end: the recorder closed or refused it. The process should then stop, so
-    /// that a new one starts a new session.
+    /// Waits until a session is over for good: the log does not hold what it acknowledged. The process should then stop.
     pub async fn over(&self) -> NotRecorded {
-        let mut state = self.state.clone();
-        match state.wait_for(|state| matches!(state, State::Over { .. })).await.as_deref() {
-            Ok(State::Over { category, message }) => NotRecorded::new(category, message.as_ref()),
+        let mut over = self.over.clone();
+        match over.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(over)) => over.clone(),
             _ => std::future::pending().await, // the task ended in order
         }
     }

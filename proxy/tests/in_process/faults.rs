@@ -262,3 +262,39 @@ async fn what_the_drain_can_t_wait_for_is_aborted_before_the_session_ends() {
         statements.iter().filter_map(|s| s.body.outcome.as_ref().map(|o| o.result)).collect();
     assert_eq!(results, [CallResult::Aborted, CallResult::Aborted]);
 }
+
+#[tokio::test]
+async fn a_session_that_the_recorder_closed_is_followed_by_another() {
+    let stand = Stand::new().await;
+    let mut agent = Agent::http1(&stand, BIGQUERY).await;
+    let list = || request("GET", BIGQUERY, "/bigquery/v2/projects").body(nothing()).unwrap();
+    endless(&stand);
+    let mut open = Agent::http1(&stand, BIGQUERY).await;
+    let mut answer = open.send(request("GET", BIGQUERY, ROWS).body(nothing()).unwrap()).await.unwrap();
+    assert!(answer.frame().await.unwrap().is_ok());
+    stand.upstream.answer(|_| async { Response::new(full("{}")) });
+    stand.recorder.close_session();
+    let arrived = stand.upstream.arrived().len();
+    // The first call to notice can't be recorded; it does not leave, and can be sent again.
+    let (head, text) = agent.ask(list()).await;
+    assert_eq!((head.status, text.contains("Nothing was executed")), (StatusCode::SERVICE_UNAVAILABLE, true));
+    assert_eq!(stand.upstream.arrived().len(), arrived);
+    for _ in 0..3 {
+        assert_eq!(agent.ask(list()).await.0.status, StatusCode::OK, "the same process, the same connection");
+    }
+    assert!(answer.frame().await.unwrap().is_ok(), "what was open goes on");
+    drop((answer, open));
+
+    let statements = stand.recorder.statements();
+    let starts: Vec<_> = statements.iter().filter(|s| s.body.start.is_some()).collect();
+    assert_eq!(starts.len(), 2);
+    let previous = starts[1].body.start.as_ref().unwrap().previous.as_ref().unwrap();
+    assert_eq!((previous.session, previous.reason.as_str()), (starts[0].session, "session_closed"));
+    let calls = stand.calls(3).await;
+    assert_eq!(calls.len(), 4, "{calls:?}");
+    assert_eq!((calls[0].statement.session, &calls[0].outcome), (starts[0].session, &None));
+    for call in &calls[1..] {
+        assert_eq!((call.statement.session, call.result()), (starts[1].session, CallResult::Answered));
+    }
+    assert!(stand.proxy.stop("shutdown").await);
+}

@@ -22,7 +22,8 @@ async fn the_requests_of_a_resumable_upload_are_joined_with_their_job() {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let (begins, last) = (request.method() == "POST", request.headers().contains_key("x-last"));
         let _read = request.into_body().collect().await.unwrap();
-        let job = json!({"jobReference": {"projectId": "p", "jobId": "load_1"}, "status": {"state": "RUNNING"}});
+        let job =
+            json!({"jobReference": {"projectId": "p", "jobId": "load_1"}, "status": {"state": "RUNNING"}});
         let answer = Response::builder();
         if begins {
             let id = if query.contains("second") { "TWO" } else { "S3CRET-ID" };
@@ -50,7 +51,9 @@ async fn the_requests_of_a_resumable_upload_are_joined_with_their_job() {
     }
     let second = r#"{"configuration":{"load":{}}}"#;
     agent.ask(request("POST", BIGQUERY, &format!("{UPLOADS}&n=second")).body(text(second)).unwrap()).await;
-    agent.ask(request("PUT", BIGQUERY, &format!("{UPLOADS}&upload_id=never-begun")).body(text("x")).unwrap()).await;
+    agent
+        .ask(request("PUT", BIGQUERY, &format!("{UPLOADS}&upload_id=never-begun")).body(text("x")).unwrap())
+        .await;
 
     let calls = stand.calls(6).await;
     let upload = calls[0].outcome().upload.unwrap();
@@ -95,8 +98,10 @@ async fn a_result_that_is_read_from_its_table_is_joined_with_its_job() {
     agent.ask(list("anon1")).await;
     agent.ask(list("anon2")).await;
     let calls = stand.calls(4).await;
-    let joined: Vec<_> =
-        calls.iter().map(|call| (call.intent.job.as_ref().map(|job| job.id.clone()), call.intent.joined)).collect();
+    let joined: Vec<_> = calls
+        .iter()
+        .map(|call| (call.intent.job.as_ref().map(|job| job.id.clone()), call.intent.joined))
+        .collect();
     assert_eq!(joined, [(None, None), (None, None), (Some("j1".into()), Some(Joined::Table)), (None, None)]);
 }
 
@@ -106,7 +111,8 @@ async fn the_rows_of_an_insert_all_are_counted() {
     stand.upstream.answer(|request| async {
         let _read = request.into_body().collect().await.unwrap();
         let error = json!({"reason": "invalid", "message": "no such field: x"});
-        let errors = json!([{"index": 1, "errors": [error]}, {"index": 0, "errors": [{"reason": "stopped"}]}]);
+        let errors =
+            json!([{"index": 1, "errors": [error]}, {"index": 0, "errors": [{"reason": "stopped"}]}]);
         Response::new(full(json!({"insertErrors": errors}).to_string()))
     });
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
@@ -118,7 +124,10 @@ async fn the_rows_of_an_insert_all_are_counted() {
     let outcome = calls[0].outcome();
     assert_eq!(outcome.rows, Some(RowsSent { count: 2, with_insert_id: 1 }));
     assert_eq!(outcome.sent.unwrap().digest, Some(Digest::of(rows.as_bytes())));
-    assert_eq!((outcome.reported.as_ref().unwrap().row_errors, outcome.reason.as_deref()), (Some(2), Some("invalid")));
+    assert_eq!(
+        (outcome.reported.as_ref().unwrap().row_errors, outcome.reason.as_deref()),
+        (Some(2), Some("invalid"))
+    );
     assert_eq!(calls[1].outcome().rows, None, "what is no JSON has no rows");
     assert!(calls[0].statement.blobs.is_empty(), "rows are not kept");
 }
@@ -137,8 +146,15 @@ async fn an_upload_says_how_far_it_is() {
     let mut agent = Agent::http2(&stand, BIGQUERY).await;
     let data = "0123456789abcdef".repeat(64 * 1024);
     let path = format!("{UPLOADS}&upload_id=x");
-    let asked = request2("PUT", BIGQUERY, &path).body(text(data.clone())).unwrap();
-    agent.ask(asked).await;
+    let (mut sender, pieces) = Channel::<Bytes, std::io::Error>::new(1);
+    let asked = request2("PUT", BIGQUERY, &path).body(client::body(pieces)).unwrap();
+    let sending = async {
+        for piece in data.as_bytes().chunks(16 * 1024) {
+            sender.send_data(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        drop(sender);
+    };
+    tokio::join!(agent.ask(asked), sending);
     let call = stand.call().await;
     let said = progress(&stand);
     assert!((2..=16).contains(&said.len()), "one for each 64 KiB at most: {}", said.len());
@@ -170,7 +186,8 @@ async fn long_polls_and_slow_streams_stay_visible() {
         }
     });
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
-    let asked = request("GET", BIGQUERY, "/bigquery/v2/projects/p/queries/j?timeoutMs=200000").body(client::nothing());
+    let asked = request("GET", BIGQUERY, "/bigquery/v2/projects/p/queries/j?timeoutMs=200000")
+        .body(client::nothing());
     let seen = async |enough: &dyn Fn(&Progress) -> bool| {
         while !progress(&stand).iter().any(enough) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -180,7 +197,10 @@ async fn long_polls_and_slow_streams_stay_visible() {
         seen(&|progress| progress.answer.is_none()).await;
         release.send_replace(true);
         sender.send_data(Bytes::from_static(b"{\"rows\"")).await.unwrap();
-        seen(&|progress| progress.answer.is_some_and(|answer| answer.digest == Some(Digest::of(b"{\"rows\"")))).await;
+        seen(&|progress| {
+            progress.answer.is_some_and(|answer| answer.digest == Some(Digest::of(b"{\"rows\"")))
+        })
+        .await;
         sender.send_data(Bytes::from_static(b":[]}")).await.unwrap();
         drop(sender);
     };

@@ -120,17 +120,16 @@ impl Stand {
 
     pub fn recorded(&self) -> Vec<Call> {
         let statements = self.recorder.statements();
-        let outcome = |seq: u64| {
-            let mut found = statements
-                .iter()
-                .filter_map(|s| s.body.outcome.clone())
-                .filter(|outcome| outcome.call == seq);
+        let outcome = |intent: &Statement| {
+            let own = statements.iter().filter(|s| s.session == intent.session);
+            let seq = intent.seq;
+            let mut found = own.filter_map(|s| s.body.outcome.clone()).filter(|outcome| outcome.call == seq);
             let outcome = found.next();
             assert!(found.next().is_none(), "two outcomes of call {seq}");
             outcome
         };
         let intents = statements.iter().filter_map(|s| s.body.intent.clone().map(|intent| (s, intent)));
-        intents.map(|(s, intent)| Call { outcome: outcome(s.seq), intent, statement: s.clone() }).collect()
+        intents.map(|(s, intent)| Call { outcome: outcome(s), intent, statement: s.clone() }).collect()
     }
 
     /// The text of the call's blob in this role.

@@ -23,6 +23,7 @@ use ledger::tree::leaf_hash;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use uuid::Uuid;
 
 const ORIGIN: &str = "recorder.test/log";
 
@@ -40,6 +41,9 @@ struct Shared {
 #[derive(Default)]
 struct Log {
     statements: Vec<Vec<u8>>,
+    /// Where the statements of the last session begin, and the sessions that are closed.
+    begins: usize,
+    closed: Vec<Uuid>,
     blobs: HashMap<Digest, Vec<u8>>,
 }
 
@@ -75,6 +79,12 @@ impl Recorder {
         self.shared.away.store(away, Ordering::SeqCst);
     }
 
+    /// Closes the session that goes on, as a recorder does that heard nothing for too long.
+    pub fn close_session(&self) {
+        let last = self.statements().pop().unwrap().session;
+        self.shared.log.lock().unwrap().closed.push(last);
+    }
+
     pub fn statements(&self) -> Vec<Statement> {
         let log = self.shared.log.lock().unwrap();
         log.statements.iter().map(|bytes| Statement::parse(bytes).unwrap()).collect()
@@ -91,7 +101,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> hyper::Resul
     let (status, text) = if shared.away.load(Ordering::SeqCst) || path != "/v1/batches" {
         (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":{"reason":"busy","message":"away"}}"#.to_owned())
     } else {
-        (StatusCode::OK, shared.take(&body))
+        shared.take(&body)
     };
     let mut answer = Response::new(Full::new(Bytes::from(text)));
     *answer.status_mut() = status;
@@ -99,17 +109,26 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> hyper::Resul
 }
 
 impl Shared {
-    fn take(&self, body: &[u8]) -> String {
+    fn take(&self, body: &[u8]) -> (StatusCode, String) {
         let batch = Batch::decode(body).unwrap();
         let mut log = self.log.lock().unwrap();
+        let first = Statement::parse(&batch.statements[0]).unwrap();
+        if log.closed.contains(&first.session) {
+            let closed = r#"{"error":{"reason":"session_closed","message":"silent for too long"}}"#;
+            return (StatusCode::CONFLICT, closed.to_owned());
+        }
+        if first.seq == 0 {
+            log.begins = log.statements.len();
+        }
         for blob in &batch.blobs {
             log.blobs.insert(blob.digest(), blob.content().to_vec());
         }
         let (mut entries, mut envelopes) = (Vec::new(), Vec::new());
         for statement in &batch.statements {
             let read = Statement::parse(statement).unwrap();
-            assert_eq!(read.seq, log.statements.len() as u64, "the chain has no holes");
-            assert_eq!(read.prev, log.statements.last().map(|bytes| Digest::of(bytes)), "the chain holds");
+            let own = &log.statements[log.begins..];
+            assert_eq!(read.seq, own.len() as u64, "the chain has no holes");
+            assert_eq!(read.prev, own.last().map(|bytes| Digest::of(bytes)), "the chain holds");
             assert!(read.blobs.values().all(|blob| log.blobs.contains_key(&blob.digest)), "blobs come along");
             let envelope = Envelope {
                 received: Timestamp::from_second(1_800_000_000).unwrap(),
@@ -118,7 +137,7 @@ impl Shared {
             };
             let leaf = entry::encode(&envelope, statement).unwrap();
             entries.push(ReceiptEntry {
-                index: read.seq,
+                index: log.statements.len() as u64,
                 leaf_hash: leaf_hash(&leaf),
                 received: envelope.received,
             });
@@ -126,6 +145,6 @@ impl Shared {
             log.statements.push(statement.clone());
         }
         let receipt = Receipt { origin: ORIGIN.into(), entries }.sign(&self.key);
-        serde_json::to_string(&Acknowledgement { receipt, envelopes }).unwrap()
+        (StatusCode::OK, serde_json::to_string(&Acknowledgement { receipt, envelopes }).unwrap())
     }
 }
