@@ -189,6 +189,16 @@ impl Agent {
         self.run(command).await
     }
 
+    /// Sends what it is given wherever a request has room for a credential; see the script.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub async fn plant(&self, words: &[&str]) -> Result<Finished> {
+        let mut command = self.command(&self.client_python);
+        command.arg(root().join("tests/agents/plant.py")).args(words);
+        self.run(command).await
+    }
+
     async fn python(&self, script: &str, argument: &str) -> Result<Finished> {
         let mut command = self.command(&self.client_python);
         command.arg(root().join("tests/agents").join(script)).arg(argument);

@@ -55,6 +55,9 @@ pub struct Ports {
     pub listen: SocketAddr,
     /// Where they serve metrics and readiness.
     pub admin: SocketAddr,
+    /// A sidecar's metadata server, when its agents hold no key.
+    #[serde(default)]
+    pub metadata: Option<SocketAddr>,
 }
 
 /// One of our programs, to be started by another that comes before it (`taskset -c 0`), or by nobody.

@@ -7,8 +7,9 @@ use crate::agent::Agent;
 use crate::ca::TestCa;
 use crate::emulator::Emulator;
 use crate::front::Front;
+use crate::google::Google;
 use crate::identity::{Cluster, Pod};
-use crate::programs::{Auditor, Recorder, Sidecar};
+use crate::programs::{Auditor, Credential, PROVIDER, Recorder, Sidecar, Start};
 use crate::tools::Tools;
 use crate::trouble::{Doing as _, Result};
 
@@ -26,6 +27,8 @@ pub struct Stage {
     pub auditor: Auditor,
     /// What counts the requests that reach "BigQuery".
     pub front: Front,
+    /// Turns the pods' identities into credentials.
+    pub google: Google,
     /// Keeps the record.
     pub recorder: Recorder,
     /// "BigQuery" itself.
@@ -59,22 +62,32 @@ impl Stage {
         let google = TestCa::new(&own("google")?, "Test CA in Google's place")?;
         let emulator = Emulator::launch(&tools, folder)?;
         let front = Front::start(&google, emulator.upstream()).await?;
-
         let cluster = Cluster::new("https://kubernetes.default.svc.cluster.local")?;
+        let services = Google::start(&google).await?;
+        front.demand(services.tokens());
         let reader = Pod::of("audit", "auditor");
         let recorder_ca = TestCa::new(&own("recorder-ca")?, "Test CA of the recorder")?;
         let recorder = Recorder::start(folder, &recorder_ca, &cluster, &reader).await?;
         let auditor = Auditor::new(folder, &reader, &cluster, &recorder)?;
         let player = async |service_account: &str| {
             let pod = Pod::of("agents", service_account);
-            let upstream = (front.address(), &google);
-            let sidecar = Sidecar::start(folder, &pod, &cluster, &recorder, upstream, PATIENCE).await?;
+            services.set_up(PROVIDER, &cluster, &pod);
+            let start = Start {
+                folder,
+                pod: &pod,
+                cluster: &cluster,
+                recorder: &recorder.place(),
+                patience: PATIENCE,
+                credential: Credential::Federated(&services),
+            };
+            let sidecar = start.beside(&[], (front.address(), &google)).await?;
             let home = folder.join(format!("agent-{}", pod.name));
             let agent = Agent::new(&tools, home, sidecar.listen(), sidecar.bundle())?;
+            let agent = agent.keyless(sidecar.variables()?);
             Ok(Player { pod, agent, sidecar })
         };
         let (emulator, billing, etl) =
             tokio::try_join!(emulator.furnished(), player("billing"), player("etl"))?;
-        Ok(Self { billing, etl, auditor, front, recorder, emulator, tools })
+        Ok(Self { billing, etl, auditor, front, google: services, recorder, emulator, tools })
     }
 }

@@ -1,14 +1,16 @@
 //! The story that `make demo` tells and `make test` holds us to: two agents, one record, and nobody who can talk it away.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ledger::call::CallResult;
+use ledger::entry::Subject;
 use ledger::search::{Answer, Call};
 use ledger::statement::kind;
 use tempfile::TempDir;
 
-use crate::agent::{Finished, TOKEN};
+use crate::agent::Finished;
 use crate::front::{Arrival, Front};
 use crate::log::{self, Logged};
 use crate::narrator::Narrator;
@@ -77,6 +79,9 @@ const OVERDUE: &str = "SELECT account_id, status FROM billing.invoices WHERE sta
 const CLEAN_UP: &str = "DELETE FROM staging.imports WHERE batch_id = 42";
 const SALARIES: &str = "SELECT name, amount FROM billing.salaries";
 
+/// What sidecars give agents in the place of a credential begins with this.
+const PLACEHOLDER: &str = "bqwitness-placeholder-";
+
 /// Tells it.
 ///
 /// # Errors
@@ -98,6 +103,7 @@ async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
     let (data, key) = (recorder.data().to_owned(), recorder.key());
     let refusal = no_record_no_query(narrator, recorder, &billing, &front).await?;
     let (entries, arrivals) = (log::read(&data)?, front.arrivals());
+    principals(narrator, &entries, &arrivals)?;
     count(narrator, &entries, &arrivals)?;
     let verified = verify(narrator, &auditor, &data, &key).await?;
     let forged = forge(narrator, &auditor, &data, &key).await?;
@@ -107,8 +113,9 @@ async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
 async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {
     narrator.step(
         "The stage",
-        "An emulator plays BigQuery, behind TLS of ours that counts every request. A recorder keeps the log. Two pods\n\
-         with identities of their own each have an agent and, on its only way out, a sidecar.",
+        "An emulator plays BigQuery, behind TLS of ours that counts every request and takes no token but Google's. A\n\
+         recorder keeps the log. Two pods with identities of their own each have an agent and, on its only way out, a\n\
+         sidecar, which exchanges the pod's identity for a short-lived credential.",
     );
     let start = Instant::now();
     let stage = Stage::set(folder).await?;
@@ -132,8 +139,8 @@ async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {
 async fn agents_work(narrator: &Narrator, stage: &Stage) -> Result<Vec<Act>> {
     narrator.step(
         "Two agents work",
-        "Their clients are unmodified and know nothing of a record. All that they were given is what injection gives a\n\
-         pod: the sidecar as HTTPS_PROXY, and a file of certificates to trust.",
+        "Their clients are unmodified, know nothing of a record, and hold no key. All that they were given is what injection\n\
+         gives a pod: the sidecar as HTTPS_PROXY and as metadata server, and a file of certificates to trust.",
     );
     let command_line = if stage.billing.agent.has_bq() { Client::Bq } else { Client::Job };
     let billing = async { Ok(vec![act(&stage.billing, command_line, OVERDUE).await?]) };
@@ -249,6 +256,33 @@ async fn no_record_no_query(
     Ok(refusal)
 }
 
+fn principals(narrator: &Narrator, entries: &[Logged], arrivals: &[Arrival]) -> Result<()> {
+    narrator.step(
+        "Two agents, two principals",
+        "Neither agent had a credential of Google's. Each sidecar put its pod's own on the calls that it had recorded, and\n\
+         on nothing else; the record says which.",
+    );
+    let mut recorded = BTreeSet::new();
+    for entry in entries.iter().filter(|entry| entry.statement.kind == kind::CALL_INTENT) {
+        let Subject::Workload(pod) = &entry.envelope.subject else { continue };
+        let principal = entry.statement.observed.principal.clone();
+        recorded.insert((pod.service_account.clone(), principal));
+    }
+    for (agent, principal) in &recorded {
+        narrator.output(&format!("{agent:<8} {}", principal.as_deref().unwrap_or("nobody")));
+    }
+    let own = recorded.iter().all(|(agent, principal)| {
+        principal.as_ref().is_some_and(|principal| principal.starts_with(&format!("{agent}@")))
+    });
+    narrator.claim(
+        recorded.len() == 2 && own,
+        "each agent's calls carried its own pod's principal, says the log",
+    )?;
+    let named: BTreeSet<_> = recorded.into_iter().map(|(_, principal)| principal).collect();
+    let arrived: BTreeSet<_> = arrivals.iter().map(|arrival| arrival.principal.clone()).collect();
+    narrator.claim(named == arrived, "BigQuery was called by these two, and by nobody else, says the front")
+}
+
 fn count(narrator: &Narrator, entries: &[Logged], arrivals: &[Arrival]) -> Result<()> {
     narrator.step(
         "The count",
@@ -298,8 +332,9 @@ async fn verify(narrator: &Narrator, auditor: &Auditor, data: &Path, key: &Path)
     );
     let verified = verify_log(narrator, auditor, data, key).await?;
     narrator.claim(verified.code == Some(0), "the log holds (exit code 0)")?;
-    let token = contains(data, TOKEN.as_bytes())?;
-    narrator.claim(!token, "the agents' token, which every request carried, is nowhere in it")?;
+    let token = contains(data, PLACEHOLDER.as_bytes())?;
+    narrator
+        .claim(!token, "the agents' placeholders, one of which every request carried, are nowhere in it")?;
     Ok(verified)
 }
 

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use crate::names;
-use crate::resource::{BigQueryConnection, InterceptionMode, LogLevel, OtherEgress, OtherGoogleApis};
+use crate::resource::{
+    BigQueryConnection, IdentityMode, InterceptionMode, LogLevel, OtherEgress, OtherGoogleApis,
+};
 use crate::stamp::Stamp;
 
 /// What the sidecar asks for where the connection says nothing: measured, it needs less.
@@ -127,6 +129,7 @@ fn arguments(pod: &Pod, connection: &BigQueryConnection, settings: &Settings) ->
         format!("--token-file={}/{}", names::TOKEN_DIR, names::TOKEN_FILE),
         format!("--ca-dir={}", names::CA_DIR),
         format!("--bundle={}/{}", names::TRUST_DIR, names::BUNDLE_FILE),
+        format!("--credential={}", credential(spec.identity.mode)),
         format!("--listen=127.0.0.1:{}", names::CONNECT_PORT),
         format!("--admin=[::]:{}", names::ADMIN_PORT),
         format!("--other-google-apis={}", google(spec.interception.other_google_apis)),
@@ -143,6 +146,12 @@ fn arguments(pod: &Pod, connection: &BigQueryConnection, settings: &Settings) ->
     }
     arguments.extend(Stamp::of_connection(connection, &settings.image).arguments());
     arguments
+}
+
+fn credential(mode: IdentityMode) -> &'static str {
+    match mode {
+        IdentityMode::Passthrough => "passthrough",
+    }
 }
 
 fn google(choice: OtherGoogleApis) -> &'static str {

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{AUDIENCE, Ports, Recorder, RecorderAt, command, program, ready};
+use http_body_util::BodyExt as _;
+
+use super::{
+    AUDIENCE, Ports, READY_LIMIT, Recorder, RecorderAt, command, plain_client, program, read_ports, ready,
+};
 use crate::ca::TestCa;
 use crate::emulator::PROJECT;
 use crate::google::{self, Google};
@@ -75,6 +79,28 @@ impl Start<'_> {
         Sidecar::launch(command, self.folder, &own).await
     }
 
+    /// One that never gets ready, because the pod's token for Google is this one: what it says of itself once its readiness
+    /// names `category`, with its metrics.
+    ///
+    /// # Errors
+    /// It gets ready, or is not ready for another reason.
+    pub async fn unready(&self, google: &TestCa, token: &str, category: &str) -> Result<String> {
+        let own = self.own()?;
+        std::fs::write(own.join(STS_TOKEN), token).doing("writing a bad token")?;
+        let mut command = command("bqwitness-proxy", &[])?;
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        self.settings(&mut command, &own, self.recorder, &google.path());
+        let name = own.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut process = Process::start(&name, &mut command, self.folder)?;
+        let file = own.join("ports");
+        let ports = process.until("port file", READY_LIMIT, || async { read_ports(&file) }).await?;
+        let named = || async { text(ports, "readyz").await.ok().filter(|said| said.contains(category)) };
+        let said = process.until(category, READY_LIMIT, named).await?;
+        let metrics = text(ports, "metrics").await?;
+        process.stop().await?;
+        Ok(said + &metrics)
+    }
+
     /// In a namespace, as its user, where connections are redirected to it.
     ///
     /// # Errors
@@ -125,7 +151,7 @@ impl Start<'_> {
         command.args(["--connection", "agents/warehouse", "--upstream-ca"]).arg(google);
         command.arg("--port-file").arg(own.join("ports")).arg("--env-file").arg(own.join("env"));
         command.args(["--deliver-timeout", &self.patience.as_secs().to_string()]);
-        command.args(["--metadata-listen", "127.0.0.1:0", "--project", PROJECT]);
+        command.args(["--metadata-listen", "127.0.0.1:0", "--project", PROJECT, "--log-level", "debug"]);
         match self.credential {
             Credential::Passthrough => command.args(["--credential", "passthrough"]),
             Credential::WorkloadIdentity => command.args(["--credential", "workload-identity"]),
@@ -246,6 +272,20 @@ impl Sidecar {
     pub async fn metrics(&self) -> Result<String> {
         super::metrics(self.ports).await
     }
+
+    /// Where agents ask for a credential; none in passthrough mode.
+    #[must_use]
+    pub fn metadata(&self) -> Option<SocketAddr> {
+        self.ports.metadata
+    }
+}
+
+/// What a sidecar's admin server says at this path, whatever the status.
+async fn text(ports: Ports, path: &str) -> Result<String> {
+    let uri = format!("http://{}/{path}", ports.admin).parse().doing("an address of the admin server")?;
+    let answer = plain_client().get(uri).await.doing(format!("asking for {path}"))?;
+    let bytes = answer.collect().await.doing(format!("reading {path}"))?.to_bytes();
+    String::from_utf8(bytes.to_vec()).doing(format!("{path} as text"))
 }
 
 /// Makes `user` the owner of a folder and of the files in it.

@@ -305,6 +305,7 @@ async fn what_gives_out_tokens_and_keys_is_answered_or_refused_and_recorded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_token_of_the_pod_is_named() {
     let keyless = Keyless::new().await;
+    keyless.google.behave(Behaviour { blabbing: true, ..Behaviour::default() });
     let cluster = &keyless.stand.cluster;
     let good = keyless.claims();
     let with = |name: &str, value: Value| {
