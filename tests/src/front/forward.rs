@@ -11,16 +11,17 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use ledger::digest::Digest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::gzip::Gzip;
-use super::{Arrival, STORAGE_HOST, Shared, Upstream};
+use super::passage::{BrokenOff, Fault, Passage};
+use super::wire::Switch;
+use super::{Arrival, STORAGE_HOST, Shared, Upstream, lock};
 use crate::google::Refused;
 use crate::trouble::{Doing as _, Result, Trouble};
 
 /// A body on its way through.
-pub(super) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+pub(super) type Body = UnsyncBoxBody<Bytes, BrokenOff>;
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1), not to the message.
 const CONNECTION_HEADERS: [HeaderName; 3] =
@@ -44,41 +45,64 @@ impl Clients {
 }
 
 /// Notes, forwards, answers. An error closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
-pub(super) async fn forward(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>> {
+pub(super) async fn forward(
+    shared: Arc<Shared>,
+    switch: Arc<Switch>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>> {
     let bearer = shared.bearer(request.headers());
     let principal =
         bearer.as_ref().and_then(|bearer| bearer.as_ref().ok()).map(|bearer| bearer.principal.clone());
     let arrival = Arrival { principal, ..Arrival::of(&request) };
-    let host = arrival.host.clone();
     tracing::debug!(?arrival, "front");
-    shared.note(arrival);
-    if shared.hangs_up() {
+    shared.note(arrival.clone());
+    let fault = shared.next_fault();
+    if fault == Some(Fault::HangUp) {
         return Err(Trouble::new("hung up, as asked"));
     }
     if let Some(Err(Refused(why))) = bearer {
         return unauthenticated(&request, &why);
     }
-    tokio::time::sleep(shared.pause()).await;
+    shared.pause().await;
 
     let version = request.version();
     let wants_gzip = shared.gzips() && request.method() != Method::HEAD && accepts_gzip(request.headers());
-    let clients = &shared.clients;
-    let answer = if host == STORAGE_HOST {
-        clients.grpc.request(towards(request, clients.upstream.grpc, &host, Version::HTTP_2)?).await
-    } else {
-        clients.rest.request(towards(request, clients.upstream.rest, &host, Version::HTTP_11)?).await
-    };
-    let mut answer = answer.doing("asking the emulator")?;
-
+    let mut answer = told(&shared, &arrival, ask(&shared, &arrival.host, request).await?).await?;
     *answer.version_mut() = version;
     if version == Version::HTTP_2 {
         CONNECTION_HEADERS.iter().for_each(|name| drop(answer.headers_mut().remove(name)));
     }
-    Ok(if wants_gzip && may_be_gzipped(&answer) {
-        gzipped(answer)
+    let answer = if wants_gzip && may_be_gzipped(&answer) { gzipped(answer) } else { answer };
+    let drip = *lock(&shared.drip);
+    if fault.is_none() && drip.is_none() {
+        return Ok(answer);
+    }
+    Ok(answer.map(|body| Passage::new(body, switch, fault, drip).boxed_unsync()))
+}
+
+async fn ask(shared: &Shared, host: &str, request: Request<Incoming>) -> Result<Response<Incoming>> {
+    let clients = &shared.clients;
+    let answer = if host == STORAGE_HOST {
+        clients.grpc.request(towards(request, clients.upstream.grpc, host, Version::HTTP_2)?).await
     } else {
-        answer.map(Incoming::boxed_unsync)
-    })
+        clients.rest.request(towards(request, clients.upstream.rest, host, Version::HTTP_11)?).await
+    };
+    answer.doing("asking the emulator")
+}
+
+/// The answer as clients are told it: a job may have to run a little longer.
+async fn told(shared: &Shared, arrival: &Arrival, answer: Response<Incoming>) -> Result<Response<Body>> {
+    let rewritable = answer.status() == StatusCode::OK && lock(&shared.running).concerns(arrival);
+    if !rewritable {
+        return Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()));
+    }
+    let (mut head, body) = answer.into_parts();
+    let body = body.collect().await.doing("reading the emulator's answer")?.to_bytes();
+    let answer: Option<Value> = serde_json::from_slice(&body).ok();
+    let rewritten = answer.and_then(|answer| lock(&shared.running).rewrite(arrival, &answer));
+    let body = rewritten.map_or(body, |answer| Bytes::from(answer.to_string()));
+    head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    Ok(Response::from_parts(head, Full::new(body).map_err(|never| match never {}).boxed_unsync()))
 }
 
 /// As Google answers it.
@@ -97,23 +121,6 @@ fn unauthenticated(request: &Request<Incoming>, why: &str) -> Result<Response<Bo
     let text = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed_unsync();
     let answer = Response::builder().status(StatusCode::UNAUTHORIZED);
     answer.header(header::CONTENT_TYPE, "application/json; charset=UTF-8").body(text).doing("a refusal")
-}
-
-impl Arrival {
-    fn of(request: &Request<Incoming>) -> Self {
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = request.headers();
-        let host =
-            request.uri().host().map(ToOwned::to_owned).or_else(|| headers.get(header::HOST).map(text));
-        Self {
-            verb: request.method().to_string(),
-            host: host.unwrap_or_default().trim_end_matches(":443").to_owned(),
-            path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
-            authorization: headers.get(header::AUTHORIZATION).map(|value| Digest::of(value.as_bytes())),
-            user_agent: headers.get(header::USER_AGENT).map(text),
-            principal: None,
-        }
-    }
 }
 
 /// The same request to the emulator. It keeps BigQuery's name in `Host` and is told of the TLS before it: the upload
@@ -143,12 +150,12 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     values.flat_map(|value| value.split(',')).any(|coding| coding.trim().split(';').next() == Some("gzip"))
 }
 
-fn may_be_gzipped(answer: &Response<Incoming>) -> bool {
+fn may_be_gzipped(answer: &Response<Body>) -> bool {
     let has_body = !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     has_body && !answer.headers().contains_key(header::CONTENT_ENCODING)
 }
 
-fn gzipped(answer: Response<Incoming>) -> Response<Body> {
+fn gzipped(answer: Response<Body>) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

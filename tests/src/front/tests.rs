@@ -7,6 +7,7 @@ use http::{Request, Response, Version, header};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
 use super::*;
@@ -43,7 +44,7 @@ async fn front(folder: &std::path::Path) -> (Front, TestCa) {
     (Front::start(&ca, Upstream { rest: address, grpc: address }).await.unwrap(), ca)
 }
 
-/// One request on one connection; the answer's body, or `None` when the connection ended without an answer.
+/// One request on one connection; the answer's body, or `None` when the connection ended before it did.
 async fn ask(front: &Front, ca: &TestCa, host: &'static str, alpn: &[&[u8]], gzip: bool) -> Option<Bytes> {
     let roots = runtime::tls::pinned_roots(&ca.path()).unwrap();
     let tls = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, alpn).unwrap()));
@@ -67,7 +68,7 @@ async fn ask(front: &Front, ca: &TestCa, host: &'static str, alpn: &[&[u8]], gzi
     };
     let answer = answer.ok()?;
     assert_eq!(answer.headers().get(header::CONTENT_ENCODING).is_some(), gzip);
-    Some(answer.collect().await.unwrap().to_bytes())
+    answer.collect().await.ok().map(|body| body.to_bytes())
 }
 
 #[tokio::test]
@@ -100,9 +101,52 @@ async fn it_gzips_delays_and_hangs_up_when_told_to() {
     ask(&front, &ca, NAMES[0], &[], false).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(50));
 
-    front.hang_up(2);
+    front.fail(2, Fault::HangUp);
     assert_eq!(ask(&front, &ca, NAMES[0], &[], false).await, None);
     assert_eq!(ask(&front, &ca, NAMES[0], &[b"h2"], false).await, None);
     ask(&front, &ca, NAMES[0], &[], false).await.unwrap();
     assert_eq!(front.arrivals().len(), 6);
+}
+
+#[tokio::test]
+async fn it_breaks_off_when_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (front, ca) = front(folder.path()).await;
+    for fault in [Fault::Reset, Fault::HalfClose] {
+        front.fail(1, fault);
+        assert_eq!(ask(&front, &ca, NAMES[0], &[], false).await, None, "{fault:?}");
+    }
+    front.fail(1, Fault::Stall);
+    let stalled = ask(&front, &ca, NAMES[0], &[], false);
+    assert!(tokio::time::timeout(Duration::from_millis(200), stalled).await.is_err(), "it answered");
+    front.drip(Some(Drip { bytes: 10, pause: Duration::from_millis(5) }));
+    let dripped = ask(&front, &ca, NAMES[0], &[], false).await.unwrap();
+    assert_eq!(dripped, format!("{:?} bigquery.googleapis.com https /bigquery/v2/x", Version::HTTP_11));
+    assert_eq!(front.counts(), BTreeMap::from([("unknown".to_owned(), 4)]));
+}
+
+#[tokio::test]
+async fn it_holds_requests_and_closes_idle_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let (front, ca) = front(folder.path()).await;
+    front.hold(true);
+    let held = ask(&front, &ca, NAMES[0], &[], false);
+    tokio::pin!(held);
+    assert!(tokio::time::timeout(Duration::from_millis(100), held.as_mut()).await.is_err(), "it answered");
+    assert_eq!(front.arrivals().len(), 1);
+    front.close_idle(); // not idle: it is answered first
+    front.hold(false);
+    held.await.unwrap();
+
+    let roots = runtime::tls::pinned_roots(&ca.path()).unwrap();
+    let tls = TlsConnector::from(Arc::new(runtime::tls::client_config(roots, &[]).unwrap()));
+    let stream = TcpStream::connect(front.address()).await.unwrap();
+    let mut idle = tls.connect(ServerName::try_from(NAMES[0]).unwrap(), stream).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut read = [0; 1];
+    idle.read_exact(&mut read).await.unwrap();
+    front.close_idle();
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+    assert!(!String::from_utf8_lossy(&rest).to_lowercase().contains("connection: close"), "without a word");
 }
