@@ -37,7 +37,7 @@ duckdb_platform() {
 }
 
 main() {
-  local python emulator emulator_python client folder home parser
+  local python emulator emulator_python client folder home parser other other_python other_folder
   need_python
   python=$(first_python 3,11)
   # local-bigquery answers most like BigQuery, and needs 3.13; bqemulator runs on what Debian 12 has. BQWITNESS_EMULATOR
@@ -48,6 +48,11 @@ main() {
   else
     : "${emulator:=bqemulator}"
   fi
+  # Some tests ask both.
+  case $emulator in
+    local-bigquery) other=bqemulator other_python=$python ;;
+    *) other=local-bigquery other_python=$emulator_python ;;
+  esac
   case $emulator in
     local-bigquery) [ -n "$emulator_python" ] || die "local-bigquery needs a Python 3.13 or newer" ;;
     bqemulator) emulator_python=$python ;;
@@ -59,6 +64,8 @@ main() {
   client=$(environment client "$python")
   folder=$(environment "$emulator" "$emulator_python")
   home=$(duckdb_home "$folder")
+  if [ -n "$other_python" ]; then other_folder=$(environment "$other" "$other_python"); fi
+  [ -n "${other_folder:-}" ] || say "NO PYTHON 3.13 HERE, WHICH $other NEEDS: tests against it will be skipped"
   parser=$(environment zetasql "$python") || say 'NO GOOGLESQL PARSER HERE: its test will be skipped'
   cat >"$tools" <<EOF
 asked_for=${BQWITNESS_EMULATOR:-}
@@ -67,6 +74,9 @@ ${parser:+parser_python=$parser/bin/python}
 emulator=$emulator
 emulator_program=$folder/bin/$emulator
 emulator_home=$home
+${other_folder:+other_emulator=$other
+other_emulator_program=$other_folder/bin/$other
+other_emulator_home=$(duckdb_home "$other_folder")}
 EOF
 }
 

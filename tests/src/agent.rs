@@ -2,6 +2,7 @@
 //! agent knows nothing of the record.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -171,11 +172,49 @@ impl Agent {
     /// # Errors
     /// There is no Node here, or it hangs.
     pub async fn node_query(&self, sql: &str) -> Result<Finished> {
+        self.node("query.cjs", sql).await
+    }
+
+    async fn node(&self, script: &str, argument: &str) -> Result<Finished> {
         let node =
             self.node.as_ref().ok_or_else(|| Trouble::new("this machine has no Node with its client"))?;
         let mut command = self.command(&node.program);
         command.env("NODE_PATH", &node.modules);
-        command.arg(root().join("tests/agents/query.cjs")).arg(sql);
+        command.arg(root().join("tests/agents").join(script)).arg(argument);
+        self.run(command).await
+    }
+
+    /// The Python client does a little of everything in a data set of its own: see the script.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub async fn python_everything(&self, dataset: &str) -> Result<Finished> {
+        self.python("everything.py", dataset).await
+    }
+
+    /// The same with the Node client.
+    ///
+    /// # Errors
+    /// There is no Node here, or it hangs.
+    pub async fn node_everything(&self, dataset: &str) -> Result<Finished> {
+        self.node("everything.cjs", dataset).await
+    }
+
+    /// The same with `bq`, whose shell reads a command a line.
+    ///
+    /// # Errors
+    /// There is no `bq` here, or it hangs.
+    pub async fn bq_everything(&self, dataset: &str) -> Result<Finished> {
+        let bq = self.bq.as_ref().ok_or_else(|| Trouble::new("this machine has no bq"))?;
+        let script = std::fs::read_to_string(root().join("tests/agents/everything.bq"));
+        let script = script.doing("reading what bq is to do")?.replace("DATASET", dataset);
+        let (commands, rows) = (self.home.join(dataset), self.home.join("rows.json"));
+        std::fs::write(&commands, script).doing("writing what bq is to do")?;
+        std::fs::write(&rows, "{\"id\": 1, \"name\": \"a\"}\n{\"id\": 2, \"name\": \"b\"}\n")
+            .doing("writing rows")?;
+        let mut command = self.command(bq);
+        command.args(["--headless", "--quiet", "--format=json", "shell"]);
+        command.stdin(File::open(&commands).doing("opening what bq is to do")?);
         self.run(command).await
     }
 
@@ -210,13 +249,14 @@ impl Agent {
         let mut words = before.chain([program.as_os_str()]);
         let mut command = Command::new(words.next().expect("there is at least the program"));
         command.args(words).env_clear().envs(self.variables.iter().cloned()).envs(self.given.iter().cloned());
+        command.stdin(Stdio::null());
         command
     }
 
     async fn run(&self, mut command: Command) -> Result<Finished> {
         let name = format!("{:?}", command.as_std());
         command.current_dir(&self.home);
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        command.kill_on_drop(true);
         let start = Instant::now();
         let output = tokio::time::timeout(LIMIT, command.output()).await;
         let output = output.map_err(|_| Trouble::new(format!("{name} did not end within {LIMIT:?}")))?;

@@ -12,24 +12,30 @@
 //! | [`google`] | a token service, an IAM service and a metadata server that check what they are shown |
 //! | [`emulator`], [`front`] | "BigQuery": an emulator, and before it TLS that counts what arrives |
 //! | [`cluster`] | a real Kubernetes control plane, with kubectl and helm |
+//! | [`gate`] | before the recorder: notes its receipts, and may be slow or refuse |
+//! | [`audit`] | what must hold after any fault |
 //! | [`process`] | our programs and the emulator as child processes |
 //! | [`foreign`] | a checker of logs and proofs that we did not write |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
-//! | [`namespace`] | a pod's network, whose rules leave an agent no other way |
+//! | [`namespace`], [`pod`] | a pod's network, whose rules leave an agent no other way, and a pod in it with all that it needs |
 //! | [`bench`] | figures: how fast, how soon, in how much memory |
 
 pub mod agent;
+pub mod audit;
 pub mod bench;
 pub mod ca;
 pub mod cluster;
 pub mod emulator;
 pub mod foreign;
 pub mod front;
+pub mod gate;
 pub mod google;
 pub mod identity;
 pub mod log;
 pub mod namespace;
 pub mod narrator;
+pub mod plain;
+pub mod pod;
 pub mod process;
 pub mod programs;
 pub mod skip;

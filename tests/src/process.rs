@@ -95,26 +95,38 @@ impl Process {
     /// It did not stop within 15 seconds; it is killed then.
     pub async fn stop(mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
-        let start = Instant::now();
-        while start.elapsed() < STOP_LIMIT {
-            if let Some(status) = self.child.try_wait().doing("asking for a process's state")? {
-                return Ok(status);
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Err(self.trouble(&format!("{} did not stop within {STOP_LIMIT:?} of SIGTERM", self.name)))
+        self.ended(STOP_LIMIT).await
     }
 
     /// Kills it (SIGKILL), as a crash does, and waits until it has ended.
     ///
     /// # Errors
     /// The system's.
-    pub fn kill(mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill().doing(format!("killing {}", self.name))?;
         self.child.wait().map(drop).doing(format!("waiting for {}", self.name))
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// Waits until it ends by itself, or by somebody else.
+    ///
+    /// # Errors
+    /// It does not within `limit`: with the end of its log.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if let Some(status) = self.child.try_wait().doing("asking for a process's state")? {
+                return Ok(status);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(self.trouble(&format!("{} did not end within {limit:?}", self.name)))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let id = id.ok_or_else(|| Trouble::new(format!("{} has no process id", self.name)))?;
         kill_process(id, signal).doing(format!("signalling {}", self.name))

@@ -18,6 +18,8 @@ pub struct Tools {
     pub emulator_program: PathBuf,
     /// Its `HOME`, where it finds what it would otherwise download.
     pub emulator_home: PathBuf,
+    /// The other emulator, where it could be installed: kind, program, home.
+    pub other_emulator: Option<(EmulatorKind, PathBuf, PathBuf)>,
     /// `bq` of the Google Cloud CLI, where the machine has it.
     pub bq: Option<PathBuf>,
     /// Node with its BigQuery client, where the machine has Node.
@@ -62,20 +64,42 @@ impl Tools {
             let found = lines.get(key).map(PathBuf::from).filter(|path| path.exists());
             found.ok_or_else(|| Trouble::new(format!("no {key} on this machine; run tests/setup/python.sh")))
         };
-        let emulator = match lines.get("emulator") {
-            Some(&"local-bigquery") => EmulatorKind::LocalBigquery,
-            Some(&"bqemulator") => EmulatorKind::Bqemulator,
-            other => return Err(Trouble::new(format!("{}: unknown emulator {other:?}", path.display()))),
-        };
+        let kind = |key| lines.get(key).copied().and_then(EmulatorKind::named);
+        let emulator = kind("emulator");
+        let emulator =
+            emulator.ok_or_else(|| Trouble::new(format!("{}: no emulator that is known", path.display())))?;
+        let other_emulator = kind("other_emulator").and_then(|kind| {
+            Some((kind, path_of("other_emulator_program").ok()?, path_of("other_emulator_home").ok()?))
+        });
         Ok(Self {
             client_python: path_of("client_python")?,
             parser_python: path_of("parser_python").ok(),
             emulator,
             emulator_program: path_of("emulator_program")?,
             emulator_home: path_of("emulator_home")?,
+            other_emulator,
             bq: on_path("bq"),
             node: node(),
         })
+    }
+}
+
+impl Tools {
+    /// The same tools with the emulator of this kind, if this machine has it.
+    #[must_use]
+    pub fn with(self, kind: EmulatorKind) -> Option<Self> {
+        if self.emulator == kind {
+            return Some(self);
+        }
+        let (emulator, emulator_program, emulator_home) =
+            self.other_emulator.clone().filter(|other| other.0 == kind)?;
+        Some(Self { emulator, emulator_program, emulator_home, other_emulator: None, ..self })
+    }
+}
+
+impl EmulatorKind {
+    fn named(name: &str) -> Option<Self> {
+        [Self::LocalBigquery, Self::Bqemulator].into_iter().find(|kind| kind.to_string() == name)
     }
 }
 

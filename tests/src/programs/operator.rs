@@ -108,7 +108,7 @@ impl Operator {
     ///
     /// # Errors
     /// The system's.
-    pub fn kill(self) -> Result<()> {
+    pub fn kill(mut self) -> Result<()> {
         self.process.kill()
     }
 

@@ -1,9 +1,10 @@
 //! The recorder as it ships.
 
 use std::fs::Permissions;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{AUDIENCE, CLUSTER, ORIGIN, Ports, command, ready};
 use crate::ca::{Leaf, TestCa};
@@ -26,6 +27,9 @@ pub struct RecorderAt {
 #[derive(Debug)]
 pub struct Recorder {
     process: Process,
+    /// What it runs as, without its address.
+    command: Command,
+    folder: PathBuf,
     ports: Ports,
     ca: PathBuf,
     data: PathBuf,
@@ -81,21 +85,36 @@ impl Recorder {
         let (data, jwks) = (folder.join("recorder"), folder.join("jwks.json"));
         cluster.write_jwks(&jwks)?;
         let Leaf { certificate, key } = ca.leaf(&[&address.to_string()])?;
-        let port_file = folder.join("recorder.ports");
         let mut command = command("bqwitness-recorder", under)?;
-        command.arg("--data").arg(&data).args(["--listen", &format!("{address}:0")]);
+        command.arg("--data").arg(&data);
         command.args(["--admin", "127.0.0.1:0"]);
         command.args(["--origin", ORIGIN, "--cluster", CLUSTER, "--audience", AUDIENCE]);
         command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&key);
         command.arg("--issuer").arg(cluster.issuer()).arg("--jwks").arg(&jwks);
-        command.arg("--reader").arg(reader.agent()).arg("--port-file").arg(&port_file);
-        let mut process = Process::start("recorder", &mut command, folder)?;
-        let ports = ready(&mut process, &port_file).await?;
+        command.arg("--reader").arg(reader.agent());
+        let (process, ports) = listening(&command, SocketAddr::new(address, 0), folder).await?;
         // Only the recorder's user may look into its directory: the key is handed out.
         let key = folder.join("log.vkey");
         std::fs::copy(data.join("log.vkey"), &key).doing("copying the log's key")?;
         std::fs::set_permissions(&key, Permissions::from_mode(0o644)).doing("handing out the log's key")?;
-        Ok(Self { process, ports, ca: ca.path(), data, key })
+        Ok(Self { process, command, folder: folder.into(), ports, ca: ca.path(), data, key })
+    }
+
+    /// Kills it (SIGKILL).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again after it was killed, where it was.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start_again(&mut self) -> Result<()> {
+        (self.process, self.ports) = listening(&self.command, self.ports.listen, &self.folder).await?;
+        Ok(())
     }
 
     /// `https://127.0.0.1:port`
@@ -142,4 +161,16 @@ impl Recorder {
         let status = self.process.stop().await?;
         if status.success() { Ok(()) } else { Err(Trouble::new(format!("the recorder ended with {status}"))) }
     }
+}
+
+/// Runs it at this address; port 0 is one of the system's choice.
+async fn listening(command: &Command, address: SocketAddr, folder: &Path) -> Result<(Process, Ports)> {
+    let port_file = folder.join("recorder.ports");
+    let _of_an_earlier_run = std::fs::remove_file(&port_file).is_ok();
+    let mut listening = Command::new(command.get_program());
+    listening.args(command.get_args()).args(["--listen", &address.to_string()]);
+    listening.arg("--port-file").arg(&port_file);
+    let mut process = Process::start("recorder", &mut listening, folder)?;
+    let ports = ready(&mut process, &port_file).await?;
+    Ok((process, ports))
 }

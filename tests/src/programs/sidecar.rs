@@ -231,6 +231,11 @@ impl Sidecar {
         if status.success() { Ok(()) } else { Err(Trouble::new(format!("the sidecar ended with {status}"))) }
     }
 
+    /// Its process: to be killed, signalled, waited for.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
