@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser};
 use runtime::telemetry::LogFormat;
 
+use crate::authn::review::ReviewSettings;
 use crate::authn::source::Location;
-use crate::authn::verifier::{Account, Rules};
+use crate::authn::verifier::{Account, Means, Rules, Trust};
+use crate::clusters;
 
 /// The recorder: an append-only log of what AI agents do in BigQuery.
 #[derive(Debug, Parser)]
@@ -39,13 +41,25 @@ pub struct Args {
     /// Audience that tokens must have
     #[arg(long, env = "BQWITNESS_AUDIENCE", default_value = "bqwitness-recorder", value_name = "NAME")]
     audience: String,
-    /// The issuer's public keys (JWKS): a file, or an https URL. New keys are noticed by themselves
-    #[arg(long, env = "BQWITNESS_JWKS", value_name = "FILE|URL")]
+    /// Audience that readers' tokens must have, where it is to be another: then a sidecar's token is no good for reading, nor a
+    /// reader's for writing
+    #[arg(long, env = "BQWITNESS_READER_AUDIENCE", value_name = "NAME")]
+    reader_audience: Option<String>,
+    /// The issuer's public keys (JWKS): a file, an https URL, or the word discovery (the issuer says where, by OpenID Connect
+    /// discovery). New keys are noticed by themselves
+    #[arg(long, env = "BQWITNESS_JWKS", value_name = "FILE|URL|discovery")]
     jwks: Option<String>,
-    /// Roots for a JWKS URL (PEM); the system's when absent
+    /// Ask the cluster's API server about each token instead (TokenReview), at https://host:port. It knows when a pod is gone;
+    /// --jwks-ca and --jwks-token are for it then, and the token's account may create tokenreviews
+    #[arg(long, env = "BQWITNESS_TOKEN_REVIEW", value_name = "URL")]
+    token_review: Option<String>,
+    /// File of further clusters to believe, each with an issuer, rules and roles of its own (JSON; see operations.md)
+    #[arg(long, env = "BQWITNESS_CLUSTERS", value_name = "FILE")]
+    clusters: Option<PathBuf>,
+    /// Roots for a JWKS URL, or for the API server (PEM); the system's when absent
     #[arg(long, env = "BQWITNESS_JWKS_CA", value_name = "FILE")]
     jwks_ca: Option<PathBuf>,
-    /// Token to ask a JWKS URL with
+    /// Token to ask a JWKS URL, or the API server, with
     #[arg(long, env = "BQWITNESS_JWKS_TOKEN", value_name = "FILE")]
     jwks_token: Option<PathBuf>,
     /// Name of the cluster, as entries have it
@@ -89,10 +103,14 @@ pub struct Config {
     pub tls_cert: PathBuf,
     /// Its private key.
     pub tls_key: PathBuf,
-    /// What tokens must have, and what they grant.
+    /// What tokens of the first cluster must have, and what they grant.
     pub rules: Rules,
-    /// The issuer's public keys.
-    pub jwks: Location,
+    /// Who says that its tokens are good.
+    pub means: Means,
+    /// The file of the other clusters.
+    pub clusters: Option<PathBuf>,
+    /// The other clusters.
+    pub others: Vec<Trust>,
     /// File that gets the addresses.
     pub port_file: Option<PathBuf>,
     /// Log filter.
@@ -145,7 +163,10 @@ impl Args {
             tls_key,
             issuer,
             audience,
+            reader_audience,
             jwks,
+            token_review,
+            clusters,
             jwks_ca,
             jwks_token,
             cluster,
@@ -167,16 +188,20 @@ impl Args {
         let tls_key = mistakes.need("tls-key", tls_key);
         let issuer = mistakes.need("issuer", issuer.filter(|issuer| !issuer.is_empty()));
         let audience = mistakes.need("audience", Some(audience).filter(|audience| !audience.is_empty()));
-        let jwks = mistakes.need("jwks", jwks);
-        let jwks = jwks.and_then(|jwks| mistakes.take("jwks", location(jwks, jwks_ca, jwks_token)));
+        let means = clusters::means(issuer.as_deref(), jwks, token_review, jwks_ca, jwks_token);
+        let means = means.map_err(|(flag, mistake)| mistakes.take::<(), _>(flag, Err(mistake))).ok();
+        let others = clusters.as_deref().map_or(Ok(Vec::new()), clusters::read);
+        let others = mistakes.take("clusters", others);
         let cluster = mistakes.need("cluster", cluster.filter(|cluster| !cluster.is_empty()));
         let operators = mistakes.take("operator", accounts(&operator));
         let readers = mistakes.take("reader", accounts(&reader));
         let log_format = mistakes.take("log-format", log_format.parse::<LogFormat>());
         let config = (|| {
+            let audience = audience?;
             let rules = Rules {
                 issuer: issuer?,
-                audience: audience?,
+                reader_audience: reader_audience.unwrap_or_else(|| audience.clone()),
+                audience,
                 cluster: cluster?,
                 operators: operators?,
                 readers: readers?,
@@ -189,7 +214,9 @@ impl Args {
                 tls_cert: tls_cert?,
                 tls_key: tls_key?,
                 rules,
-                jwks: jwks?,
+                means: means?,
+                clusters,
+                others: others?,
                 port_file,
                 log_level,
                 log_format: log_format?,
@@ -201,15 +228,30 @@ impl Args {
 }
 
 impl Config {
+    /// Every cluster that is believed.
+    #[must_use]
+    pub fn trusted(&self) -> Vec<Trust> {
+        let first = Trust { rules: self.rules.clone(), means: self.means.clone() };
+        std::iter::once(first).chain(self.others.iter().cloned()).collect()
+    }
+
     /// The settings in effect, one a line. Files that hold secrets are named, not read.
     #[must_use]
     pub fn describe(&self) -> String {
         let mut text = String::new();
-        let Rules { issuer, audience, cluster, operators, readers } = &self.rules;
+        let Rules { issuer, audience, reader_audience, cluster, operators, readers } = &self.rules;
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let (jwks, jwks_ca, jwks_token) = match &self.jwks {
-            Location::File(path) => (path.display().to_string(), None, None),
-            Location::Url { url, ca, token } => (url.to_string(), file(ca), file(token)),
+        let (jwks, review, ca, token) = match &self.means {
+            Means::Keys(Location::File(path)) => (path.display().to_string(), String::new(), None, None),
+            Means::Keys(Location::Url { url, ca, token }) => {
+                (url.to_string(), String::new(), file(ca), file(token))
+            }
+            Means::Keys(Location::Discovery { ca, token, .. }) => {
+                (clusters::DISCOVERY.into(), String::new(), file(ca), file(token))
+            }
+            Means::Review(ReviewSettings { server, ca, token }) => {
+                (String::new(), server.to_string(), file(ca), Some(token.display().to_string()))
+            }
         };
         let lines = [
             ("data", self.data.display().to_string()),
@@ -220,9 +262,12 @@ impl Config {
             ("tls-key", self.tls_key.display().to_string()),
             ("issuer", issuer.clone()),
             ("audience", audience.clone()),
+            ("reader-audience", reader_audience.clone()),
             ("jwks", jwks),
-            ("jwks-ca", jwks_ca.unwrap_or_default()),
-            ("jwks-token", jwks_token.unwrap_or_default()),
+            ("token-review", review),
+            ("clusters", file(&self.clusters).unwrap_or_default()),
+            ("jwks-ca", ca.unwrap_or_default()),
+            ("jwks-token", token.unwrap_or_default()),
             ("cluster", cluster.clone()),
             ("operator", join(operators)),
             ("reader", join(readers)),
@@ -246,17 +291,6 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address with a port, like 0.0.0.0:8443"))
 }
 
-fn location(jwks: String, ca: Option<PathBuf>, token: Option<PathBuf>) -> Result<Location, String> {
-    if !jwks.contains("://") {
-        return Ok(Location::File(jwks.into()));
-    }
-    let url: http::Uri = jwks.parse().map_err(|_| format!("{jwks:?} is neither a file nor a URL"))?;
-    if url.scheme_str() != Some("https") {
-        return Err("keys are fetched over https only: who changes them speaks for everybody".into());
-    }
-    Ok(Location::Url { url, ca, token })
-}
-
 fn check_origin(origin: String) -> Result<String, String> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '+';
     if origin.is_empty() || origin.len() > 256 || origin.contains(odd) || origin.contains("://") {
@@ -271,7 +305,7 @@ fn check_origin(origin: String) -> Result<String, String> {
     Ok(origin)
 }
 
-fn accounts(names: &[String]) -> Result<BTreeSet<Account>, String> {
+pub(crate) fn accounts(names: &[String]) -> Result<BTreeSet<Account>, String> {
     let account = |text: &String| match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok((namespace.to_owned(), name.to_owned()))

@@ -100,6 +100,8 @@ reasons! {
     Busy: "busy", SERVICE_UNAVAILABLE;
     /// The recorder has as many sessions as it can hold.
     TooManySessions: "too_many_sessions", SERVICE_UNAVAILABLE;
+    /// The cluster's API server, which is to say who the bearer is, can't be asked.
+    IdentityUnavailable: "identity_unavailable", SERVICE_UNAVAILABLE;
     /// The recorder is stopping.
     Stopping: "stopping", SERVICE_UNAVAILABLE;
     /// The index can't answer.

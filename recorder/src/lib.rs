@@ -6,6 +6,7 @@
 pub mod api;
 pub mod app;
 pub mod authn;
+pub mod clusters;
 pub mod config;
 pub mod config_file;
 pub mod descriptors;

@@ -13,6 +13,7 @@ use bqwitness_recorder::api::server;
 use bqwitness_recorder::api::stall::Patience;
 use bqwitness_recorder::app::App;
 use bqwitness_recorder::authn::source::Location;
+use bqwitness_recorder::authn::verifier::Means;
 use bqwitness_recorder::metrics::Metrics;
 use common::{Issuer, Site, Speaker, admin, admin_metric, refusal};
 use ledger::batch::MEDIA_TYPE;
@@ -252,10 +253,10 @@ async fn the_issuer_is_asked_for_its_keys() {
         ca: Some(site.path("tls.crt")),
         token,
     };
-    config.jwks = location(None);
+    config.means = Means::Keys(location(None));
     let error = App::start(config.clone()).await.err().expect("the issuer wants a token").to_string();
     assert!(error.contains("status 403") && error.contains("--jwks-token"), "{error}");
-    config.jwks = location(Some(site.path("asker")));
+    config.means = Means::Keys(location(Some(site.path("asker"))));
     let recorder = site.run(config).await;
     let client = &recorder.client;
     client.record(&site.issuer.token("agents", "billing"), &Speaker::new(String::new()).start(10)).await;

@@ -39,7 +39,7 @@ pub async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) 
 }
 
 async fn record(api: &Api, headers: &HeaderMap, body: Body) -> Result<Acknowledgement, Refusal> {
-    let speaker = api.identify(headers)?.speaker()?;
+    let speaker = api.identify(headers).await?.speaker()?;
     check_media_type(headers)?;
     let (room, bytes) = tokio::time::timeout(BODY_TIMEOUT, read_body(api, headers, body))
         .await

@@ -99,7 +99,7 @@ impl Api {
     ///
     /// # Errors
     /// A [`Refusal`]: no token, or not a good one.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Refusal> {
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Refusal> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer
             .and_then(|value| value.split_once(' '))
@@ -107,7 +107,7 @@ impl Api {
         let (_, token) = token.ok_or_else(|| {
             Refusal::new(Reason::NoToken, "send a service account token: Authorization: Bearer TOKEN")
         })?;
-        self.verifier.verify(token)
+        self.verifier.verify(token).await
     }
 
     /// Does something with the disk on a thread that may block.
@@ -130,7 +130,8 @@ impl Api {
 }
 
 async fn readers_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    match api.identify(request.headers()).and_then(|identity| identity.must_be_reader()) {
+    let identified = api.identify(request.headers()).await;
+    match identified.and_then(|identity| identity.must_be_reader()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }

@@ -1,5 +1,7 @@
 //! The claims of a service account token, as the Kubernetes API server writes them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 /// The claims that say who.
@@ -7,6 +9,8 @@ use serde::Deserialize;
 pub struct Claims {
     /// `system:serviceaccount:<namespace>:<name>`
     pub sub: String,
+    /// Whom it is for.
+    pub aud: Audience,
     /// End of validity, in seconds since 1970.
     pub exp: i64,
     /// The cluster's own part.
@@ -35,6 +39,45 @@ pub struct Named {
     /// Its UID; older clusters leave a node's out.
     #[serde(default)]
     pub uid: String,
+}
+
+/// One name or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One.
+    One(String),
+    /// Several.
+    Several(Vec<String>),
+}
+
+impl Audience {
+    /// Is it for `name`, among others?
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::Several(several) => several.iter().any(|one| one == name),
+        }
+    }
+}
+
+/// What a token says before anyone has verified it: good for choosing whom to ask, and for nothing else.
+#[derive(Debug, Deserialize)]
+pub struct Unverified {
+    /// The issuer.
+    pub iss: String,
+    /// End of validity, in seconds since 1970.
+    pub exp: i64,
+}
+
+impl Unverified {
+    /// What this token says; nothing when it is no JWT.
+    #[must_use]
+    pub fn of(token: &str) -> Option<Self> {
+        let claims = token.split('.').nth(1)?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+    }
 }
 
 impl Claims {

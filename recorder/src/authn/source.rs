@@ -27,6 +27,15 @@ const URL_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Location {
     /// A JWKS file.
     File(PathBuf),
+    /// The issuer says where, by OpenID Connect discovery.
+    Discovery {
+        /// Its address: `iss`.
+        issuer: http::Uri,
+        /// The roots that its certificate must lead to; the system's when there are none.
+        ca: Option<PathBuf>,
+        /// A token to ask with, read anew each time: the Kubernetes API server wants one.
+        token: Option<PathBuf>,
+    },
     /// The issuer's `jwks_uri`.
     Url {
         /// `https` only.
@@ -53,6 +62,9 @@ pub enum KeysError {
     /// The roots can't be read.
     #[error(transparent)]
     Tls(#[from] runtime::tls::TlsError),
+    /// The issuer's discovery document can't be used.
+    #[error("{0}: {1}")]
+    Discovery(http::Uri, String),
     /// What is there is not a JWKS.
     #[error("{0}: {1}")]
     Bad(String, BadKeys),
@@ -65,6 +77,15 @@ pub enum KeysError {
 pub enum Source {
     /// From a file.
     File(PathBuf),
+    /// From where the issuer's discovery document says.
+    Discovered {
+        /// The issuer.
+        issuer: http::Uri,
+        /// A token to ask with.
+        token: Option<PathBuf>,
+        /// Trusts what the location says.
+        client: Box<HttpsClient>,
+    },
     /// From the issuer.
     Issuer {
         /// Its address.
@@ -85,11 +106,10 @@ impl Source {
         match location {
             Location::File(path) => Ok(Self::File(path)),
             Location::Url { url, ca, token } => {
-                let roots =
-                    ca.as_deref().map_or_else(runtime::tls::system_roots, runtime::tls::pinned_roots)?;
-                let client =
-                    HttpsClient::new(runtime::tls::client_config(roots, &[])?, URL_TIMEOUT, MAX_JWKS);
-                Ok(Self::Issuer { url, token, client: Box::new(client) })
+                Ok(Self::Issuer { url, token, client: client(ca.as_deref())? })
+            }
+            Location::Discovery { issuer, ca, token } => {
+                Ok(Self::Discovered { issuer, token, client: client(ca.as_deref())? })
             }
         }
     }
@@ -104,6 +124,10 @@ impl Source {
             Self::Issuer { url, token, client } => {
                 (ask(client, url, token.as_deref()).await?, url.to_string())
             }
+            Self::Discovered { issuer, token, client } => {
+                let url = discover(client, issuer, token.as_deref()).await?;
+                (ask(client, &url, token.as_deref()).await?, url.to_string())
+            }
         };
         let keys = Keys::parse(&bytes).map_err(|error| KeysError::Bad(place, error))?;
         Ok((bytes, keys))
@@ -114,9 +138,42 @@ impl Source {
     pub fn pauses(&self) -> (Duration, Duration) {
         match self {
             Self::File(_) => (FILE_INTERVAL, FILE_INTERVAL),
-            Self::Issuer { .. } => (URL_PAUSE, URL_INTERVAL),
+            Self::Issuer { .. } | Self::Discovered { .. } => (URL_PAUSE, URL_INTERVAL),
         }
     }
+}
+
+fn client(ca: Option<&Path>) -> Result<Box<HttpsClient>, KeysError> {
+    let roots = ca.map_or_else(runtime::tls::system_roots, runtime::tls::pinned_roots)?;
+    Ok(Box::new(HttpsClient::new(runtime::tls::client_config(roots, &[])?, URL_TIMEOUT, MAX_JWKS)))
+}
+
+/// Where the issuer's keys are, as its discovery document says (OpenID Connect Discovery 1.0). The document must be of this
+/// issuer, and the keys behind `https` too.
+async fn discover(
+    client: &HttpsClient,
+    issuer: &http::Uri,
+    token: Option<&Path>,
+) -> Result<http::Uri, KeysError> {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let name = issuer.to_string();
+    let name = name.trim_end_matches('/');
+    let bad = |why: String| KeysError::Discovery(issuer.clone(), why);
+    let url: http::Uri = format!("{name}/.well-known/openid-configuration")
+        .parse()
+        .map_err(|error| bad(format!("not the address of an issuer: {error}")))?;
+    let document = ask(client, &url, token).await?;
+    let document: Document = serde_json::from_slice(&document)
+        .map_err(|error| bad(format!("its discovery document can't be read: {error}")))?;
+    if document.issuer.trim_end_matches('/') != name {
+        return Err(bad("its discovery document is another issuer's".into()));
+    }
+    let keys = document.jwks_uri.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("https"));
+    keys.ok_or_else(|| bad("its discovery document names no https address for its keys".into()))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, KeysError> {

@@ -1,20 +1,17 @@
 //! Verifies tokens and says who their bearers are.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Validation, decode, decode_header};
-use ledger::digest::Digest;
 use ledger::entry::{Envelope, MAX_ENVELOPE, Role, Subject, Workload};
 use prometheus::IntCounter;
-use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-use super::claims::{Claims, Named};
-use super::keys::Keys;
-use super::source::{KeysError, Location, Source};
+use super::claims::{Claims, Named, Unverified};
+use super::keyed::Keyed;
+use super::review::{ReviewSettings, Reviewer};
+use super::source::{KeysError, Location};
 use crate::error::{Reason, Refusal};
 use crate::submission::Speaker;
 
@@ -35,8 +32,10 @@ pub type Account = (String, String);
 pub struct Rules {
     /// `iss`
     pub issuer: String,
-    /// One of `aud`
+    /// One of `aud`, for those who write
     pub audience: String,
+    /// One of `aud`, for those who read; the same, unless the settings say otherwise
+    pub reader_audience: String,
     /// The recorder's name for the issuer's cluster.
     pub cluster: String,
     /// Service accounts that speak as operators.
@@ -56,13 +55,50 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whom these claims, which were verified, are of, and what that may do here.
+    ///
+    /// # Errors
+    /// The claims contradict each other, or don't fit into an entry.
+    pub(super) fn of(rules: &Rules, claims: Claims) -> Result<Self, Refusal> {
+        if !claims.agree() {
+            return Err(bad_token(
+                "the token's subject and its kubernetes.io claim name different service accounts",
+            ));
+        }
+        let Claims { exp, kubernetes, aud, .. } = claims;
+        let account = (kubernetes.namespace.clone(), kubernetes.serviceaccount.name.clone());
+        let role = if rules.operators.contains(&account) { Role::Operator } else { Role::Sidecar };
+        let writes = aud.has(&rules.audience);
+        let bound = kubernetes.pod.filter(|pod| writes && !pod.name.is_empty() && !pod.uid.is_empty());
+        let speaker = bound.map(|Named { name: pod, uid: pod_uid }| Speaker {
+            role,
+            workload: Workload {
+                cluster: rules.cluster.clone(),
+                namespace: kubernetes.namespace,
+                service_account: kubernetes.serviceaccount.name,
+                pod,
+                pod_uid,
+                node: kubernetes.node.map(|node| node.name),
+            },
+        });
+        speaker.as_ref().map_or(Ok(()), check_size)?;
+        let reader = rules.readers.contains(&account) && aud.has(&rules.reader_audience);
+        Ok(Self { account, speaker, reader, expires: exp })
+    }
+
+    /// When the token ends, in seconds since 1970.
+    pub(super) fn expires(&self) -> i64 {
+        self.expires
+    }
+
     /// The bearer as one who writes.
     ///
     /// # Errors
     /// [`Reason::NoPod`]: without a pod there is nobody to attribute a statement to.
     pub fn speaker(&self) -> Result<Speaker, Refusal> {
         self.speaker.clone().ok_or_else(|| {
-            let message = "the token is not bound to a pod: use a projected service account token, which is";
+            let message = "the token is not bound to a pod, or not for the audience of those who write: use a projected service \
+                           account token";
             Refusal::new(Reason::NoPod, message)
         })
     }
@@ -82,142 +118,98 @@ impl Identity {
     }
 }
 
-/// Verifies tokens against the keys in force.
+/// Verifies tokens of every cluster that the recorder believes.
 pub struct Verifier {
-    rules: Rules,
-    source: Source,
-    in_force: RwLock<Arc<InForce>>,
-    /// A token came with a key that is not known.
-    unknown_key: Notify,
+    clusters: Vec<Trusted>,
 }
 
-/// The keys, and the tokens that they verified: both go when the keys change.
-struct InForce {
-    bytes: Bytes,
-    keys: Keys,
-    /// By the token's SHA-256.
-    verified: Mutex<HashMap<Digest, Arc<Identity>>>,
+/// A cluster that the recorder believes.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// What its tokens must have, and what they grant.
+    pub rules: Rules,
+    /// Who says that they are good.
+    pub means: Means,
 }
 
-impl InForce {
-    fn new((bytes, keys): (Bytes, Keys)) -> Arc<Self> {
-        Arc::new(Self { bytes, keys, verified: Mutex::default() })
+/// Who says that a token is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// The recorder, with the issuer's public keys.
+    Keys(Location),
+    /// The cluster's API server, which also knows that a pod is gone.
+    Review(ReviewSettings),
+}
+
+enum Trusted {
+    Keyed(Arc<Keyed>),
+    Reviewed(Box<Reviewer>),
+}
+
+impl Trusted {
+    fn rules(&self) -> &Rules {
+        match self {
+            Self::Keyed(cluster) => cluster.rules(),
+            Self::Reviewed(cluster) => cluster.rules(),
+        }
     }
 
-    fn verified(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Identity>>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner) // a map is whole between any two calls
+    async fn verify(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
+        match self {
+            Self::Keyed(cluster) => cluster.verify(token),
+            Self::Reviewed(cluster) => cluster.verify(token).await,
+        }
     }
 }
 
 impl Verifier {
-    /// A verifier with the keys that are at this location now.
+    /// A verifier for these clusters, with the keys that they have now.
     ///
     /// # Errors
     /// [`KeysError`]
-    pub async fn new(rules: Rules, keys: Location) -> Result<Self, KeysError> {
-        let source = Source::new(keys)?;
-        let in_force = RwLock::new(InForce::new(source.read().await?));
-        Ok(Self { rules, source, in_force, unknown_key: Notify::new() })
+    pub async fn new(clusters: Vec<Trust>) -> Result<Self, KeysError> {
+        let mut trusted = Vec::with_capacity(clusters.len());
+        for Trust { rules, means } in clusters {
+            trusted.push(match means {
+                Means::Keys(location) => Trusted::Keyed(Arc::new(Keyed::new(rules, location).await?)),
+                Means::Review(settings) => Trusted::Reviewed(Box::new(Reviewer::new(rules, settings)?)),
+            });
+        }
+        Ok(Self { clusters: trusted })
     }
 
     /// Looks for new keys, for ever. When they can't be had, the last ones stay in force, and each look counts as one of
     /// `failures`.
     pub async fn reload(self: Arc<Self>, failures: IntCounter) {
-        let (shortest, usual) = self.source.pauses();
-        let mut failing = false;
-        loop {
-            tokio::time::sleep(shortest).await;
-            // A time-out is the usual case: nobody asked.
-            let _asked = tokio::time::timeout(usual - shortest, self.unknown_key.notified()).await.is_ok();
-            match self.source.read().await {
-                Ok(read) => {
-                    if read.0 != self.in_force().bytes {
-                        tracing::info!("the token issuer's keys have changed");
-                        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = InForce::new(read);
-                    }
-                    failing = false;
-                }
-                Err(error) => {
-                    failures.inc();
-                    if !failing {
-                        tracing::warn!(%error, "the token issuer's keys can't be had; the last ones stay in force");
-                    }
-                    failing = true;
-                }
+        let mut tasks = JoinSet::new();
+        for cluster in &self.clusters {
+            if let Trusted::Keyed(cluster) = cluster {
+                tasks.spawn(Arc::clone(cluster).reload(failures.clone()));
             }
         }
+        while tasks.join_next().await.is_some() {}
     }
 
-    fn in_force(&self) -> Arc<InForce> {
-        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Who bears this token.
+    /// Who bears this token. The issuer that it names only says whose rules and keys to try; clusters that were made alike have
+    /// one issuer's name, and each its own keys.
     ///
     /// # Errors
     /// A [`Refusal`] that says what is wrong with it, never what is in it.
-    pub fn verify(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
+    pub async fn verify(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
         if token.len() > MAX_TOKEN {
             return Err(bad_token("the token is too long"));
         }
-        let (in_force, digest) = (self.in_force(), Digest::of(token.as_bytes()));
-        let known = in_force.verified().get(&digest).cloned();
-        if let Some(identity) = known.filter(|identity| is_current(identity.expires)) {
-            return Ok(identity);
+        let said = Unverified::of(token).ok_or_else(|| bad_token("the token can't be read"))?;
+        let mut refusal = bad_token("the token is of another issuer");
+        for cluster in self.clusters.iter().filter(|cluster| cluster.rules().issuer == said.iss) {
+            match cluster.verify(token).await {
+                Ok(identity) => return Ok(identity),
+                // Another cluster of that name may have the key; what is said of a key that is known is worth more.
+                Err(error) if error.reason == Reason::BadToken && refusal.reason != Reason::BadToken => {}
+                Err(error) => refusal = error,
+            }
         }
-        let identity = Arc::new(self.identify(self.check(&in_force.keys, token)?)?);
-        let mut verified = in_force.verified();
-        if verified.len() >= CACHE {
-            verified.clear();
-        }
-        verified.insert(digest, identity.clone());
-        drop(verified);
-        Ok(identity)
-    }
-
-    /// Signature, issuer, audience and time.
-    fn check(&self, keys: &Keys, token: &str) -> Result<Claims, Refusal> {
-        let header = decode_header(token)
-            .map_err(|_| bad_token("the token can't be read, or its algorithm is not allowed"))?;
-        let id = header.kid.ok_or_else(|| bad_token("the token names no key (kid)"))?;
-        let (algorithm, key) = keys.get(&id).ok_or_else(|| {
-            self.unknown_key.notify_one();
-            bad_token("the token's key is not one of the issuer's")
-        })?;
-        let mut validation = Validation::new(*algorithm);
-        validation.leeway = CLOCK_SKEW;
-        validation.validate_nbf = true;
-        validation.set_issuer(&[&self.rules.issuer]);
-        validation.set_audience(&[&self.rules.audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let token = decode::<Claims>(token, key, &validation).map_err(|error| refused(error.kind()))?;
-        Ok(token.claims)
-    }
-
-    fn identify(&self, claims: Claims) -> Result<Identity, Refusal> {
-        if !claims.agree() {
-            return Err(bad_token(
-                "the token's subject and its kubernetes.io claim name different service accounts",
-            ));
-        }
-        let Claims { exp, kubernetes, .. } = claims;
-        let account = (kubernetes.namespace.clone(), kubernetes.serviceaccount.name.clone());
-        let role = if self.rules.operators.contains(&account) { Role::Operator } else { Role::Sidecar };
-        let bound = kubernetes.pod.filter(|pod| !pod.name.is_empty() && !pod.uid.is_empty());
-        let speaker = bound.map(|Named { name: pod, uid: pod_uid }| Speaker {
-            role,
-            workload: Workload {
-                cluster: self.rules.cluster.clone(),
-                namespace: kubernetes.namespace,
-                service_account: kubernetes.serviceaccount.name,
-                pod,
-                pod_uid,
-                node: kubernetes.node.map(|node| node.name),
-            },
-        });
-        speaker.as_ref().map_or(Ok(()), check_size)?;
-        let reader = self.rules.readers.contains(&account);
-        Ok(Identity { account, speaker, reader, expires: exp })
+        Err(refusal)
     }
 }
 
@@ -231,26 +223,10 @@ fn check_size(speaker: &Speaker) -> Result<(), Refusal> {
     }
 }
 
-fn is_current(expires: i64) -> bool {
+pub(super) fn is_current(expires: i64) -> bool {
     Timestamp::now().as_second() < expires.saturating_add(CLOCK_SKEW.cast_signed())
 }
 
-fn refused(kind: &ErrorKind) -> Refusal {
-    match kind {
-        ErrorKind::ExpiredSignature => Refusal::new(Reason::TokenExpired, "the token has expired"),
-        ErrorKind::ImmatureSignature => {
-            Refusal::new(Reason::TokenExpired, "the token is not valid yet: check the clocks")
-        }
-        ErrorKind::InvalidAudience => {
-            Refusal::new(Reason::WrongAudience, "the token is for another audience")
-        }
-        ErrorKind::InvalidIssuer => bad_token("the token is of another issuer"),
-        ErrorKind::InvalidAlgorithm => bad_token("the token's algorithm is not its key's"),
-        ErrorKind::InvalidSignature => bad_token("the token's signature does not fit"),
-        _ => bad_token("the token's claims are not those of a Kubernetes service account"),
-    }
-}
-
-fn bad_token(message: &str) -> Refusal {
+pub(super) fn bad_token(message: &str) -> Refusal {
     Refusal::new(Reason::BadToken, message)
 }

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bqwitness_recorder::app::{App, AppError};
 use bqwitness_recorder::authn::source::Location;
-use bqwitness_recorder::authn::verifier::Rules;
+use bqwitness_recorder::authn::verifier::{Means, Rules};
 use bqwitness_recorder::config::Config;
 use bqwitness_recorder::store::files::Files;
 use bytes::Bytes;
@@ -135,11 +135,14 @@ impl Site {
             rules: Rules {
                 issuer: ISSUER.into(),
                 audience: AUDIENCE.into(),
+                reader_audience: AUDIENCE.into(),
                 cluster: "test".into(),
                 operators: [("system".to_owned(), "operator".to_owned())].into(),
                 readers: [("audit".to_owned(), "auditor".to_owned())].into(),
             },
-            jwks: Location::File(self.path("jwks.json")),
+            means: Means::Keys(Location::File(self.path("jwks.json"))),
+            clusters: None,
+            others: Vec::new(),
             port_file: None,
             log_level: "info".into(),
             log_format: LogFormat::Text,
