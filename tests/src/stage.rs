@@ -79,6 +79,7 @@ impl Stage {
                 recorder: &recorder.place(),
                 patience: PATIENCE,
                 credential: Credential::Federated(&services),
+                log_level: "info",
             };
             let sidecar = start.beside(&[], (front.address(), &google)).await?;
             let home = folder.join(format!("agent-{}", pod.name));

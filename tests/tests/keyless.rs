@@ -91,6 +91,7 @@ impl World {
             recorder: &place,
             patience: PATIENCE,
             credential,
+            log_level: "info",
         };
         let sidecar = start.inside(&namespace, &ca).await.unwrap();
         let agent =
@@ -274,6 +275,7 @@ impl Beside {
             recorder: &recorder.place(),
             patience: Duration::from_secs(2),
             credential: Credential::Federated(&google),
+            log_level: "debug",
         };
         let sidecar = start.beside(&[], (front.address(), &ca)).await.unwrap();
         Self { sidecar, recorder, google, front, pod, cluster, ca }
@@ -384,6 +386,7 @@ async fn second_sidecar(folder: &TempDir, beside: &Beside, token: &str) -> Strin
         recorder: &beside.recorder.place(),
         patience: Duration::from_secs(1),
         credential: Credential::Federated(&beside.google),
+        log_level: "debug",
     };
     start.unready(&beside.ca, token, "sts_refused").await.unwrap()
 }

@@ -31,8 +31,8 @@ pub(crate) async fn start(ca: &TestCa) -> Result<Server> {
     Server::start(ca.server(&[HOST])?, BigQuery { answer }).await
 }
 
-/// What an agent asks, as the Python client writes it.
-pub(crate) fn request() -> Vec<u8> {
+/// What an agent asks, as the Python client writes it, with this bearer.
+pub(crate) fn request(bearer: &str) -> Vec<u8> {
     let body = json!({
         "query": "SELECT account_id, status FROM billing.invoices WHERE status = \"overdue\"",
         "useLegacySql": false,
@@ -43,7 +43,7 @@ pub(crate) fn request() -> Vec<u8> {
     let head = format!(
         "POST /bigquery/v2/projects/acme-data/queries?prettyPrint=false HTTP/1.1\r\nHost: {HOST}\r\n\
          User-Agent: gl-python/3.11.2 gccl/3.47.0\r\nX-Goog-API-Client: gl-python/3.11.2 gccl/3.47.0\r\n\
-         Authorization: Bearer agents-placeholder-token\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
+         Authorization: Bearer {bearer}\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     );

@@ -16,8 +16,9 @@ use super::stub;
 use super::usage::Usage;
 use super::wire::Route;
 use crate::ca::TestCa;
+use crate::google::Google;
 use crate::identity::{Cluster, Pod};
-use crate::programs::{Recorder, RecorderAt, Sidecar};
+use crate::programs::{Credential, PROVIDER, Recorder, RecorderAt, Sidecar, Start};
 use crate::trouble::{Doing as _, Result};
 
 const PART: &str = "proxy";
@@ -40,7 +41,7 @@ const ALONE: Duration = Duration::from_secs(2);
 /// The sidecar may wait for its recorder.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-static REQUEST: LazyLock<Vec<u8>> = LazyLock::new(bigquery::request);
+static REQUEST: LazyLock<Vec<u8>> = LazyLock::new(|| bigquery::request("agents-placeholder-token"));
 
 /// The names of one way's figures.
 struct Names {
@@ -135,7 +136,7 @@ async fn through_haproxy(stand: &Stand<'_>, direct: &Load) -> Result<(Vec<Figure
     let (upstream, ca) = (stand.upstream.address(), &stand.google);
     let running = HaProxy::start(&program, stand.cores, stand.folder, ca, upstream).await?;
     let route = Route::new(running.address(), HOST, false, &stand.google.path())?;
-    let way = measure(running.id(), &route).await?;
+    let way = measure(running.id(), &route, &REQUEST).await?;
     let names = Names {
         rate: "calls, HAProxy (TLS on both sides, no recording)",
         p50: "- HAProxy: p50",
@@ -155,6 +156,7 @@ async fn through_haproxy(stand: &Stand<'_>, direct: &Load) -> Result<(Vec<Figure
 async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let (_serving, recorder) = stub::start(stand.folder, &stand.ca).await?;
     let way = stand.through_proxy("stub", &recorder).await?;
+    let keyless = stand.through_keyless_proxy("keyless", &recorder).await?;
     let names = Names {
         rate: "calls, proxy with an instant recorder",
         p50: "- instant recorder: p50",
@@ -174,7 +176,26 @@ async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let cpu = against_haproxy(cpu, bases);
     let least = 6000.0 * stand.cores.count()? as f64;
     let (rate, idle) = (rate.reach(Reach::AtLeast(least)), idle.reach(Reach::AtMost(30.0)));
-    Ok(vec![rate, per_core, p50, p99, p50_added, p99_added, alone, cpu, share, idle, after, many])
+    let swapped = figure("- agents without a key: p50", keyless.load.took.millis(0.5), "ms");
+    let swapped = swapped.against("passthrough", way.load.took.millis(0.5));
+    let swapped_cpu = figure("- agents without a key: proxy's CPU for a call", keyless.cpu_of_a_call(), "us");
+    let swapped_cpu = swapped_cpu.against("passthrough", way.cpu_of_a_call());
+    Ok(vec![
+        rate,
+        per_core,
+        p50,
+        p99,
+        p50_added,
+        p99_added,
+        alone,
+        cpu,
+        share,
+        swapped,
+        swapped_cpu,
+        idle,
+        after,
+        many,
+    ])
 }
 
 async fn with_recorder(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
@@ -217,20 +238,45 @@ impl Stand<'_> {
         let sidecar =
             Sidecar::start_under(&under, &folder, &pod, &self.cluster, recorder, upstream, PATIENCE).await?;
         let route = Route::new(sidecar.listen(), HOST, true, sidecar.bundle())?;
-        measure(sidecar.id(), &route).await
+        measure(sidecar.id(), &route, &REQUEST).await
     }
 }
 
-async fn measure(id: u32, route: &Route) -> Result<Way> {
+impl Stand<'_> {
+    /// The same with agents that hold a placeholder, which is replaced by the pod's credential in every call.
+    async fn through_keyless_proxy(&self, name: &str, recorder: &RecorderAt) -> Result<Way> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir(&folder).doing(format!("making {}", folder.display()))?;
+        let pod = Pod::of("agents", "billing");
+        let services = Google::start(&self.google).await?;
+        services.set_up(PROVIDER, &self.cluster, &pod);
+        let start = Start {
+            folder: &folder,
+            pod: &pod,
+            cluster: &self.cluster,
+            recorder,
+            patience: PATIENCE,
+            credential: Credential::Federated(&services),
+            log_level: "info",
+        };
+        let sidecar = start.beside(&self.cores.under(), (self.upstream.address(), &self.google)).await?;
+        let route = Route::new(sidecar.listen(), HOST, true, sidecar.bundle())?;
+        // Connections outlive this function's view of them; one request for each run of the bench is not much to keep.
+        let request = bigquery::request(&sidecar.placeholder().await?).leak();
+        measure(sidecar.id(), &route, request).await
+    }
+}
+
+async fn measure(id: u32, route: &Route, request: &'static [u8]) -> Result<Way> {
     let idle = Usage::of(id)?;
-    let connections = agents::open(route, CONNECTIONS, &REQUEST).await?;
-    let (connections, _) = agents::call(connections, WARM_UP, &REQUEST).await?;
+    let connections = agents::open(route, CONNECTIONS, request).await?;
+    let (connections, _) = agents::call(connections, WARM_UP, request).await?;
     let before = Usage::of(id)?;
-    let (mut connections, load) = agents::call(connections, MEASURED, &REQUEST).await?;
+    let (mut connections, load) = agents::call(connections, MEASURED, request).await?;
     let after = Usage::of(id)?;
     let only = connections.split_off(CONNECTIONS - 1);
-    let (_kept, alone) = agents::call(only, ALONE, &REQUEST).await?;
-    let _open = agents::open(route, MANY - CONNECTIONS, &REQUEST).await?;
+    let (_kept, alone) = agents::call(only, ALONE, request).await?;
+    let _open = agents::open(route, MANY - CONNECTIONS, request).await?;
     let many = Usage::of(id)?;
     drop(connections); // they counted among the many
     Ok(Way { load, alone, cpu: after.cpu.saturating_sub(before.cpu), idle, after, many })

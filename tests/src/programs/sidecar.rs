@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
+use serde_json::Value;
 
 use super::{
     AUDIENCE, Ports, READY_LIMIT, Recorder, RecorderAt, command, plain_client, program, read_ports, ready,
@@ -61,6 +63,8 @@ pub struct Start<'a> {
     pub patience: Duration,
     /// Where credentials come from.
     pub credential: Credential<'a>,
+    /// What it logs.
+    pub log_level: &'a str,
 }
 
 impl Start<'_> {
@@ -151,7 +155,8 @@ impl Start<'_> {
         command.args(["--connection", "agents/warehouse", "--upstream-ca"]).arg(google);
         command.arg("--port-file").arg(own.join("ports")).arg("--env-file").arg(own.join("env"));
         command.args(["--deliver-timeout", &self.patience.as_secs().to_string()]);
-        command.args(["--metadata-listen", "127.0.0.1:0", "--project", PROJECT, "--log-level", "debug"]);
+        command.args(["--metadata-listen", "127.0.0.1:0", "--project", PROJECT]);
+        command.args(["--log-level", self.log_level]);
         match self.credential {
             Credential::Passthrough => command.args(["--credential", "passthrough"]),
             Credential::WorkloadIdentity => command.args(["--credential", "workload-identity"]),
@@ -193,7 +198,15 @@ impl Sidecar {
         (front, google): (SocketAddr, &TestCa),
         patience: Duration,
     ) -> Result<Self> {
-        let start = Start { folder, pod, cluster, recorder, patience, credential: Credential::Passthrough };
+        let start = Start {
+            folder,
+            pod,
+            cluster,
+            recorder,
+            patience,
+            credential: Credential::Passthrough,
+            log_level: "info",
+        };
         start.beside(under, (front, google)).await
     }
 
@@ -211,7 +224,15 @@ impl Sidecar {
         google: &TestCa,
         patience: Duration,
     ) -> Result<Self> {
-        let start = Start { folder, pod, cluster, recorder, patience, credential: Credential::Passthrough };
+        let start = Start {
+            folder,
+            pod,
+            cluster,
+            recorder,
+            patience,
+            credential: Credential::Passthrough,
+            log_level: "info",
+        };
         start.inside(namespace, google).await
     }
 
@@ -276,6 +297,22 @@ impl Sidecar {
     /// It doesn't answer.
     pub async fn metrics(&self) -> Result<String> {
         super::metrics(self.ports).await
+    }
+
+    /// A placeholder, as its agents are given.
+    ///
+    /// # Errors
+    /// It doesn't answer, or gives none.
+    pub async fn placeholder(&self) -> Result<String> {
+        let metadata = self.metadata().ok_or_else(|| Trouble::new("these agents bring their own tokens"))?;
+        let path = "computeMetadata/v1/instance/service-accounts/default/token";
+        let request = Request::get(format!("http://{metadata}/{path}")).header("metadata-flavor", "Google");
+        let request = request.body(Empty::new()).doing("a question for a placeholder")?;
+        let answer = plain_client().request(request).await.doing("asking for a placeholder")?;
+        let bytes = answer.collect().await.doing("reading a placeholder")?.to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes).doing("a placeholder as JSON")?;
+        let token = answer.get("access_token").and_then(Value::as_str);
+        token.map(str::to_owned).ok_or_else(|| Trouble::new("the sidecar gave no placeholder"))
     }
 
     /// Where agents ask for a credential; none in passthrough mode.
