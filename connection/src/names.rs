@@ -31,6 +31,8 @@ pub const RECORDER_DIR: &str = "/var/run/bqwitness/recorder";
 pub const BUNDLE_FILE: &str = "bundle.pem";
 /// The token for the recorder, in [`TOKEN_DIR`].
 pub const TOKEN_FILE: &str = "recorder";
+/// The token for the workload identity provider, in [`TOKEN_DIR`].
+pub const GOOGLE_TOKEN_FILE: &str = "google";
 /// The recorder's CA, in [`RECORDER_DIR`] and the connection's ConfigMap.
 pub const RECORDER_CA_FILE: &str = "ca.pem";
 /// The verifier key of the recorder's log, in [`RECORDER_DIR`] and the connection's ConfigMap.
@@ -53,6 +55,11 @@ pub const AUDIENCE: &str = "bqwitness-recorder";
 pub const PROXY_IMAGE: &str = concat!("ghcr.io/bqwitness/proxy:", env!("CARGO_PKG_VERSION"));
 /// The recorder as the chart installs it.
 pub const RECORDER_URL: &str = "https://bqwitness-recorder.bqwitness.svc:8443";
+
+/// The metadata server that Google's clients ask: the redirect leads them to the sidecar's.
+pub const METADATA_ADDRESS: &str = "169.254.169.254";
+/// Its name, which has an address on Google's machines only.
+pub const METADATA_NAME: &str = "metadata.google.internal";
 
 /// Label of an injected pod: the connection's name.
 pub const CONNECTION_LABEL: &str = "bqwitness.dev/connection";

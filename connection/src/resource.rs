@@ -112,17 +112,70 @@ pub struct PodSelection {
 /// As whom calls reach BigQuery.
 #[derive(Clone, Debug, PartialEq, Eq, KubeSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.mode == 'Federated' ? has(self.federated) : !has(self.federated)")
+        .message("mode Federated needs federated.provider, and no other mode has it")
+)]
 pub struct Identity {
-    /// Where the credential of a call comes from.
+    /// Where the credential of a call comes from. docs/identity.md says how to set each mode up, and what it does not protect
+    /// against.
+    #[serde(default)]
     pub mode: IdentityMode,
+    /// The workload identity provider, and the service account to act as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federated: Option<Federated>,
+    /// The project that calls count against, where that is not the project that they name. Not in mode Passthrough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub quota_project: Option<String>,
+}
+
+/// A workload identity provider, and the service account to act as.
+#[derive(Clone, Debug, PartialEq, Eq, KubeSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.delegates) || self.delegates.size() == 0 || has(self.serviceAccount)")
+        .message("delegates lead to a serviceAccount: name it")
+)]
+pub struct Federated {
+    /// //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER
+    #[schemars(
+        regex(
+            pattern = r"^//iam\.googleapis\.com/projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$"
+        ),
+        length(max = 253)
+    )]
+    pub provider: String,
+    /// The Google service account to act as. Without one, the federated identity itself calls BigQuery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[^@\s,]+@[^@\s,]+$"), length(max = 253))]
+    pub service_account: Option<String>,
+    /// Service accounts between the federated identity and that one, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(regex(pattern = r"^[^@\s,]+@[^@\s,]+$"), length(max = 253)))]
+    pub delegates: Vec<String>,
 }
 
 /// Where the credential of a call comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum IdentityMode {
+    /// The pod's own token is exchanged at Google's token service. The agent holds nothing of worth, and gains nothing by going
+    /// round the sidecar.
+    #[default]
+    Federated,
+    /// GKE: the node's metadata server gives the credential, which only the sidecar's user reaches.
+    WorkloadIdentity,
     /// The agent's own credential is forwarded as it came. The record says so, and that the Google identity may be shared with
     /// others; an agent that has a credential of its own can use it elsewhere too, where nobody records.
     Passthrough,
+}
+
+impl IdentityMode {
+    /// Does the agent hold no credential?
+    #[must_use]
+    pub fn is_keyless(self) -> bool {
+        self != Self::Passthrough
+    }
 }
 
 /// How calls reach the sidecar, and what becomes of other connections.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use connection::{BigQueryConnection, names};
+use connection::{BigQueryConnection, inject, names};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
@@ -286,9 +286,11 @@ async fn configure(mut parts: Parts) {
 fn wanted(parts: &mut Parts) -> Option<Wanted> {
     let bundle = parts.bundle.borrow_and_update().clone()?;
     let connections = parts.connections.state();
-    let recorders = connections.iter().filter_map(|connection| connection.spec.recorder.as_ref());
-    let mut audiences: BTreeSet<_> = recorders.map(|recorder| recorder.audience.clone()).collect();
-    audiences.insert(parts.config.settings.audience.clone());
+    let settings = &parts.config.settings;
+    let mut audiences = BTreeSet::from([settings.audience.clone()]);
+    for connection in &connections {
+        audiences.extend(inject::secret_audiences(connection, settings).into_iter().map(str::to_owned));
+    }
     let namespaces = connections.iter().filter_map(|connection| connection.namespace()).collect();
     Some(Wanted { place: parts.config.place.clone(), bundle, namespaces, audiences })
 }

@@ -11,6 +11,7 @@ use ledger::statement::SessionStart;
 use moka::sync::Cache;
 use prometheus::{IntGauge, Registry};
 use runtime::drain::{self, Drain};
+use runtime::listen::is_no_ipv6;
 use runtime::readiness::{Readiness, Wait};
 use runtime::tls::TlsError;
 use rustls_pki_types::CertificateDer;
@@ -252,14 +253,22 @@ async fn acknowledge(deliver: Deliver, waiting: Wait) {
 
 async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
     let failed = |error| StartError::Listen(address, error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = runtime::listen::bind(address).await.map_err(failed)?;
     Ok((listener.local_addr().map_err(failed)?, listener))
 }
 
 async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
     let mut bound = Vec::with_capacity(addresses.len());
     for address in addresses {
-        bound.push(bind(*address).await?);
+        match bind(*address).await {
+            // The rules lead nothing to an address that is not there (`redirect::install` has tried them).
+            Err(StartError::Listen(_, error))
+                if is_no_ipv6(&error) && address.is_ipv6() && !bound.is_empty() =>
+            {
+                tracing::info!(%address, "this pod has no IPv6");
+            }
+            done => bound.push(done?),
+        }
     }
     Ok(bound)
 }

@@ -20,6 +20,7 @@
 //! | [`joins`] | the job of a request that does not name it |
 //! | [`outcome`] | how a call ended, exactly once |
 //! | [`refuse`] | our errors as BigQuery's clients read them |
+//! | [`redirect`] | the rules that lead a pod's connections here; another program sets them |
 //! | [`limits`], [`metrics`], [`files`] | bounds, what an SRE sees, files that others read |
 
 pub mod app;
@@ -42,6 +43,7 @@ pub mod listen;
 pub mod metadata;
 pub mod metrics;
 pub mod outcome;
+pub mod redirect;
 pub mod refuse;
 pub mod request_body;
 pub mod session;

@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 
 use uuid::Uuid;
 
+use crate::programs::program;
 use crate::tools::on_path;
 use crate::trouble::{Doing as _, Result, Trouble};
 
@@ -149,12 +150,11 @@ impl Namespace {
         if Path::new("/proc/sys/net/ipv6").exists() {
             self.run("ip6tables -w -A OUTPUT ! -d ::1 -j REJECT")?;
         }
+        let redirect = program("bqwitness-redirect")?;
+        let user = SIDECAR.to_string();
         let port = REDIRECT.rsplit(':').next().unwrap_or_default();
-        // As the README has it.
-        self.run(&format!(
-            "iptables -w -t nat -A OUTPUT -p tcp -m multiport --dports 80,443 -m owner ! --uid-owner {SIDECAR} \
-             ! -d 127.0.0.0/8 -j REDIRECT --to-ports {port}"
-        ))?;
+        let words = ["ip", "netns", "exec", &self.name, &redirect.display().to_string()];
+        run(&[&words[..], &["--proxy-uid", &user, "--port", port]].concat())?;
         // Answers of the sidecar to what was redirected: from 127.0.0.1 to the namespace's own address.
         self.run("iptables -w -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT")?;
         // What was redirected has 127.0.0.1 as its destination by now.

@@ -210,7 +210,7 @@ async fn round_ways_are_refused(stand: &Stand) {
         (&["-n", "agents", "exec", "bare", "-c", "bqwitness-proxy", "--", "sh"], "nobody enters it"),
         (
             &["-n", "agents", "create", "token", "billing", "--audience", "bqwitness-recorder"],
-            "lets its holder write entries",
+            "lets its holder speak for a recorded pod",
         ),
         (
             &[

@@ -21,6 +21,25 @@ const ROOTS: [(&str, &str); 6] = [
 /// Variables that name the project.
 const PROJECTS: [&str; 2] = ["CLOUDSDK_CORE_PROJECT", "GOOGLE_CLOUD_PROJECT"];
 
+/// Variables with which clients of agents that hold no key stay with tokens and connections that the sidecar can read: no probing
+/// for a metadata server, no client certificates, no certificate-bound tokens, no direct path.
+const KEYLESS: [(&str, &str); 5] = [
+    ("METADATA_SERVER_DETECTION", "assume-present"),
+    ("GCE_METADATA_MTLS_MODE", "none"),
+    ("GOOGLE_API_USE_CLIENT_CERTIFICATE", "false"),
+    ("GOOGLE_API_PREVENT_AGENT_TOKEN_SHARING_FOR_GCP_SERVICES", "false"),
+    ("GOOGLE_CLOUD_DISABLE_DIRECT_PATH", "true"),
+];
+
+/// Variables that name a credential of the agent's own.
+const CREDENTIALS: [&str; 5] = [
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "CLOUDSDK_AUTH_ACCESS_TOKEN",
+    "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
+    "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
+    "GCE_METADATA_HOST",
+];
+
 /// Variables that send calls to another proxy, whose connections the redirect rules see instead of BigQuery's.
 const PROXIES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -75,6 +94,21 @@ fn prepare(container: &mut Value, connection: &BigQueryConnection, conflicts: &m
         for variable in PROJECTS {
             if !set(env, variable, project) {
                 conflict(variable, "it works in another project than the connection's");
+            }
+        }
+    }
+    if connection.spec.identity.mode.is_keyless() {
+        for (variable, value) in KEYLESS {
+            if !set(env, variable, value) {
+                conflict(
+                    variable,
+                    "its Google clients may look for credentials elsewhere than at the sidecar",
+                );
+            }
+        }
+        for variable in CREDENTIALS {
+            if env.iter().any(|entry| entry["name"] == *variable) {
+                conflict(variable, "a credential of its own is not used: calls carry the pod's");
             }
         }
     }

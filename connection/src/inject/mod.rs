@@ -80,13 +80,14 @@ pub fn inject(
     settings: &Settings,
 ) -> Result<Injected, NotInjected> {
     let asked: Pod = serde_json::from_value(pod.clone())?;
-    let refusals = refuse::pod(&asked, &[&settings.audience, audience(connection, settings)]);
+    let refusals = refuse::pod(&asked, &secret_audiences(connection, settings));
     if !refusals.is_empty() {
         return Err(NotInjected::Refused(refusals));
     }
     let mut pod = pod.clone();
     remove_ours(&mut pod);
     let conflicts = container::prepare_all(&mut pod, connection);
+    name_metadata_server(&mut pod, connection);
     add_volumes(&mut pod, connection, settings);
     add_containers(&mut pod, &asked, connection, settings);
     mark(&mut pod, connection, settings, &conflicts);
@@ -98,11 +99,26 @@ fn audience<'a>(connection: &'a BigQueryConnection, settings: &'a Settings) -> &
     connection.spec.recorder.as_ref().map_or(&settings.audience, |recorder| &recorder.audience)
 }
 
+/// The audiences of tokens that only the sidecar may have: with one, an agent could write entries itself, or get the pod's
+/// Google credential.
+#[must_use]
+pub fn secret_audiences<'a>(connection: &'a BigQueryConnection, settings: &'a Settings) -> Vec<&'a str> {
+    let mut audiences = vec![settings.audience.as_str(), audience(connection, settings)];
+    audiences.extend(connection.spec.identity.federated.iter().map(|federated| federated.provider.as_str()));
+    audiences
+}
+
 fn remove_ours(pod: &mut Value) {
     let spec = object(member(pod, "spec"));
     for list in ["initContainers", "volumes"] {
         if let Some(Value::Array(items)) = spec.get_mut(list) {
             items.retain(|item| !is_ours(&item["name"]));
+        }
+    }
+    if let Some(Value::Array(aliases)) = spec.get_mut("hostAliases") {
+        aliases.retain(|alias| *alias != metadata_alias());
+        if aliases.is_empty() {
+            spec.remove("hostAliases");
         }
     }
     let metadata = object(member(pod, "metadata"));
@@ -117,16 +133,27 @@ fn is_ours(name: &Value) -> bool {
     name.as_str().is_some_and(|name| refuse::CONTAINERS.contains(&name) || refuse::VOLUMES.contains(&name))
 }
 
+/// Google's clients find the sidecar's metadata server by the address and the name that they always use.
+fn name_metadata_server(pod: &mut Value, connection: &BigQueryConnection) {
+    if connection.spec.identity.mode.is_keyless() {
+        array(member(member(pod, "spec"), "hostAliases")).push(metadata_alias());
+    }
+}
+
+fn metadata_alias() -> Value {
+    json!({"ip": names::METADATA_ADDRESS, "hostnames": [names::METADATA_NAME]})
+}
+
 fn add_volumes(pod: &mut Value, connection: &BigQueryConnection, settings: &Settings) {
+    let token = |audience: &str, path: &str| json!({"serviceAccountToken": {"audience": audience, "expirationSeconds": TOKEN_SECONDS, "path": path}});
+    let mut tokens = vec![token(audience(connection, settings), names::TOKEN_FILE)];
+    let federated = connection.spec.identity.federated.iter();
+    tokens.extend(federated.map(|federated| token(&federated.provider, names::GOOGLE_TOKEN_FILE)));
     let volumes = array(member(member(pod, "spec"), "volumes"));
     volumes.extend([
         json!({"name": names::CA_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}),
         json!({"name": names::TRUST_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}),
-        json!({"name": names::TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": {
-            "audience": audience(connection, settings),
-            "expirationSeconds": TOKEN_SECONDS,
-            "path": names::TOKEN_FILE,
-        }}]}}),
+        json!({"name": names::TOKEN_VOLUME, "projected": {"sources": tokens}}),
         json!({"name": names::RECORDER_VOLUME, "configMap": {
             "name": names::config_map(&connection.name_any()),
             "items": [
@@ -137,7 +164,7 @@ fn add_volumes(pod: &mut Value, connection: &BigQueryConnection, settings: &Sett
     ]);
 }
 
-/// How long a token for the recorder is valid, in seconds. The kubelet renews it after four fifths of that.
+/// How long the sidecar's tokens are valid, in seconds. The kubelet renews it after four fifths of that.
 const TOKEN_SECONDS: u32 = 3600;
 
 /// The redirect rules, the sidecar, and then the user's own: from the first of them on, every call is recorded.

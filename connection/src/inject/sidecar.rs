@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::Settings;
 use crate::names;
 use crate::resource::{
-    BigQueryConnection, IdentityMode, InterceptionMode, LogLevel, OtherEgress, OtherGoogleApis,
+    BigQueryConnection, Federated, Identity, IdentityMode, InterceptionMode, LogLevel, OtherEgress,
+    OtherGoogleApis,
 };
 use crate::stamp::Stamp;
 
@@ -129,7 +130,6 @@ fn arguments(pod: &Pod, connection: &BigQueryConnection, settings: &Settings) ->
         format!("--token-file={}/{}", names::TOKEN_DIR, names::TOKEN_FILE),
         format!("--ca-dir={}", names::CA_DIR),
         format!("--bundle={}/{}", names::TRUST_DIR, names::BUNDLE_FILE),
-        format!("--credential={}", credential(spec.identity.mode)),
         format!("--listen=127.0.0.1:{}", names::CONNECT_PORT),
         format!("--admin=[::]:{}", names::ADMIN_PORT),
         format!("--other-google-apis={}", google(spec.interception.other_google_apis)),
@@ -138,6 +138,7 @@ fn arguments(pod: &Pod, connection: &BigQueryConnection, settings: &Settings) ->
         format!("--log-level={}", spec.proxy.log_level.unwrap_or(LogLevel::Info).as_str()),
         "--log-format=json".into(),
     ];
+    arguments.extend(identity(connection));
     match spec.interception.mode {
         InterceptionMode::Redirect => {
             let port = names::REDIRECT_PORT;
@@ -148,10 +149,26 @@ fn arguments(pod: &Pod, connection: &BigQueryConnection, settings: &Settings) ->
     arguments
 }
 
-fn credential(mode: IdentityMode) -> &'static str {
-    match mode {
+/// As whom calls reach BigQuery.
+fn identity(connection: &BigQueryConnection) -> Vec<String> {
+    let Identity { mode, federated, quota_project } = &connection.spec.identity;
+    let mode = match mode {
+        IdentityMode::Federated => "federated",
+        IdentityMode::WorkloadIdentity => "workload-identity",
         IdentityMode::Passthrough => "passthrough",
+    };
+    let mut arguments = vec![format!("--credential={mode}")];
+    if let Some(Federated { provider, service_account, delegates }) = federated {
+        arguments.push(format!("--sts-audience={provider}"));
+        arguments.push(format!("--sts-token-file={}/{}", names::TOKEN_DIR, names::GOOGLE_TOKEN_FILE));
+        arguments.extend(service_account.iter().map(|account| format!("--impersonate={account}")));
+        if !delegates.is_empty() {
+            arguments.push(format!("--impersonate-delegates={}", delegates.join(",")));
+        }
     }
+    arguments.extend(quota_project.iter().map(|project| format!("--quota-project={project}")));
+    arguments.extend(connection.spec.project.iter().map(|project| format!("--project={project}")));
+    arguments
 }
 
 fn google(choice: OtherGoogleApis) -> &'static str {

@@ -28,7 +28,7 @@ fn golden(file: &str) -> PathBuf {
 }
 
 /// Each pair: the connection, and the pods that it is put into.
-const PAIRS: [(&str, &[&str]); 2] = [
+const PAIRS: [(&str, &[&str]); 3] = [
     (
         "redirect.connection.yaml",
         &[
@@ -44,6 +44,7 @@ const PAIRS: [(&str, &[&str]); 2] = [
         ],
     ),
     ("options.connection.yaml", &["bare-pod"]),
+    ("federated.connection.yaml", &["keyless"]),
 ];
 
 /// Every case with its connection, the object and what becomes of it.

@@ -107,9 +107,9 @@ fn entered(request: &Request) -> Answer {
 /// A token is asked for, outside of a pod: with one for the recorder, anybody could write entries in a pod's name.
 #[must_use]
 pub fn token(request: &Request, settings: &Settings, connections: &[Arc<BigQueryConnection>]) -> Answer {
-    let recorders = connections.iter().filter_map(|connection| connection.spec.recorder.as_ref());
+    let of = |connection| inject::secret_audiences(connection, settings);
     let ours: Vec<_> =
-        recorders.map(|recorder| recorder.audience.as_str()).chain([settings.audience.as_str()]).collect();
+        connections.iter().map(Arc::as_ref).flat_map(of).chain([settings.audience.as_str()]).collect();
     let asked = request.object["spec"]["audiences"].as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(audience) = asked.iter().filter_map(Value::as_str).find(|audience| ours.contains(audience))
     else {
@@ -121,7 +121,7 @@ pub fn token(request: &Request, settings: &Settings, connections: &[Arc<BigQuery
     Answer::refused(vec![Refusal::new(
         "token_audience",
         format!(
-            "a token of audience {audience:?} lets its holder write entries: only the kubelet asks for one, for a pod's sidecar. Ask for \
+            "a token of audience {audience:?} lets its holder speak for a recorded pod: only the kubelet asks for one, for the pod's sidecar. Ask for \
              another audience"
         ),
     )])
