@@ -16,12 +16,16 @@
 //! | [`tlog_proof`] | one entry's proof as a file |
 //! | [`note`], [`checkpoint`], [`receipt`] | signed notes and the two texts that the log signs |
 //! | [`search`] | what is asked of the recorder's index, and its answer |
+//! | [`coverage`] | when each pod was under recording, and why it was not |
 //! | [`verify`] | the one verifier of a whole log |
+//! | [`bundle`] | a part of a log that proves itself: its file, its writer, its verifier |
 
 pub mod batch;
 pub mod blob;
+pub mod bundle;
 pub mod call;
 pub mod checkpoint;
+pub mod coverage;
 pub mod digest;
 pub mod entry;
 pub mod note;

@@ -147,6 +147,12 @@ impl VerifierKey {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The key's id, with which signatures name it.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
 }
 
 impl fmt::Display for VerifierKey {
@@ -198,6 +204,12 @@ impl<'a> Note<'a> {
         let signatures =
             lines.split('\n').map(parse_signature).collect::<Option<Vec<_>>>().ok_or(BadNote::Format)?;
         Ok(Self { text, signatures })
+    }
+
+    /// Name and key id of each signature line, in order.
+    #[must_use]
+    pub fn signers(&self) -> Vec<(&'a str, u32)> {
+        self.signatures.iter().map(|signature| (signature.name, signature.id)).collect()
     }
 
     /// The text, once `key` is known to have signed it.

@@ -42,6 +42,8 @@ pub mod kind {
     pub const LOG_STOP: &str = "log.stop";
     /// Statements of a session are missing.
     pub const LOG_HOLE: &str = "log.hole";
+    /// Somebody took evidence out, as a bundle.
+    pub const READ_EXPORT: &str = "read.export";
 }
 
 /// One statement, whole. Unknown fields are ignored here and kept in the verbatim bytes.
@@ -193,6 +195,9 @@ pub struct Body {
     /// `log.hole`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hole: Option<Hole>,
+    /// `read.export`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<ReadExport>,
 }
 
 impl Body {
@@ -209,6 +214,7 @@ impl Body {
             self.outcome.is_some().then_some(kind::CALL_OUTCOME),
             self.log.as_ref().map(|log| if log.stopping { kind::LOG_STOP } else { kind::LOG_START }),
             self.hole.is_some().then_some(kind::LOG_HOLE),
+            self.export.is_some().then_some(kind::READ_EXPORT),
         ];
         let mut kinds = present.into_iter().flatten();
         kinds.next().filter(|_| kinds.next().is_none())
@@ -312,6 +318,24 @@ pub struct Hole {
     /// Last `seq` missing.
     pub to: u64,
 }
+
+/// `read.export`, said by the recorder: a reader takes out a bundle. It is in the log before the bundle is whole, and the
+/// bundle proves that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadExport {
+    /// Who, from a token that the recorder verified: `namespace/service-account`.
+    pub reader: String,
+    /// SHA-256 of the bundle's manifest.
+    pub manifest: Digest,
+    /// What was asked for, as the query string of a search; at most [`MAX_FILTER`] bytes.
+    pub filter: String,
+    /// Entries that the bundle holds.
+    pub entries: u64,
+}
+
+/// Greatest length of a recorded filter, in bytes. The recorder refuses a longer one (`bad_query`).
+pub const MAX_FILTER: usize = 8 * 1024;
 
 /// The bytes are not a statement of this version.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! It reads a log from its first entry to its last, once, in the order in which it lies, and believes nothing but the key it
 //! is given. What it keeps in memory grows with the number of sessions, not of entries.
 
-mod sessions;
+pub(crate) mod sessions;
 
 use std::fmt;
 

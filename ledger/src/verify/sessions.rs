@@ -1,4 +1,4 @@
-//! Every session's chain, followed through a log.
+//! Every session's chain, followed through a log or a part of one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
@@ -9,8 +9,21 @@ use crate::digest::Digest;
 use crate::entry::{Entry, Role, Subject};
 use crate::statement::{Hole, Statement, kind};
 
+/// How much of a log is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it: a session begins at 0, and nothing of it may be missing that the log does not name.
+    #[default]
+    Whole,
+    /// All from somewhere on: sessions may have begun before, and from there on nothing may be missing.
+    Middle,
+    /// Some entries: what is missing was left out. What lies side by side must fit.
+    Parts,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
+    extent: Extent,
     sessions: HashMap<Uuid, Session>,
     holes: Vec<Hole>,
     calls: u64,
@@ -19,10 +32,13 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 struct Session {
     subject: Subject,
+    /// The first `seq` that was seen.
+    joined: u64,
     next: u64,
     /// `None` right after a hole: the bytes before are not known.
     prev: Option<Digest>,
-    after_hole: bool,
+    /// The statement before is not here: `prev` can't be checked.
+    unlinked: bool,
     closed: bool,
     open: BTreeSet<u64>,
     /// What never came, as the log says: an outcome may be for an intent that lies in one of these.
@@ -30,17 +46,21 @@ struct Session {
 }
 
 #[derive(Debug)]
-pub(super) struct Summary {
-    pub(super) seen: u64,
-    pub(super) open: u64,
-    pub(super) calls: u64,
-    pub(super) open_calls: u64,
-    pub(super) holes: Vec<Hole>,
+pub(crate) struct Summary {
+    pub(crate) seen: u64,
+    pub(crate) open: u64,
+    pub(crate) calls: u64,
+    pub(crate) open_calls: u64,
+    pub(crate) holes: Vec<Hole>,
 }
 
 impl Sessions {
+    pub(crate) fn new(extent: Extent) -> Self {
+        Self { extent, ..Self::default() }
+    }
+
     /// Follows one entry; returns what does not hold.
-    pub(super) fn take(&mut self, entry: &Entry<'_>, statement: &Statement) -> Vec<String> {
+    pub(crate) fn take(&mut self, entry: &Entry<'_>, statement: &Statement) -> Vec<String> {
         let mut wrong = Vec::new();
         self.chain(entry, statement, &mut wrong);
         if let Some(hole) = &statement.body.hole
@@ -57,14 +77,19 @@ impl Sessions {
     }
 
     fn chain(&mut self, entry: &Entry<'_>, statement: &Statement, wrong: &mut Vec<String>) {
-        let session = self.sessions.entry(statement.session).or_insert_with(|| Session {
-            subject: entry.envelope.subject.clone(),
-            next: 0,
-            prev: None,
-            after_hole: false,
-            closed: false,
-            open: BTreeSet::new(),
-            missing: Vec::new(),
+        let extent = self.extent;
+        let session = self.sessions.entry(statement.session).or_insert_with(|| {
+            let joined = if extent == Extent::Whole { 0 } else { statement.seq };
+            Session {
+                subject: entry.envelope.subject.clone(),
+                joined,
+                next: joined,
+                prev: None,
+                unlinked: joined > 0,
+                closed: false,
+                open: BTreeSet::new(),
+                missing: Vec::new(),
+            }
         });
         if session.subject != entry.envelope.subject {
             wrong.push(format!("session {} belongs to {}", statement.session, session.subject));
@@ -72,12 +97,13 @@ impl Sessions {
         if session.closed {
             wrong.push(format!("session {} had ended", statement.session));
         }
-        if statement.seq != session.next {
+        let left_out = extent == Extent::Parts && statement.seq > session.next;
+        if statement.seq != session.next && !left_out {
             wrong.push(format!(
                 "session {}: seq {} where {} was next, and no log.hole says why",
                 statement.session, statement.seq, session.next
             ));
-        } else if statement.prev != session.prev && !session.after_hole {
+        } else if statement.prev != session.prev && !session.unlinked && !left_out {
             wrong.push(format!(
                 "session {}: prev of seq {} is not the digest of the statement before",
                 statement.session, statement.seq
@@ -85,7 +111,7 @@ impl Sessions {
         }
         session.next = statement.seq.saturating_add(1);
         session.prev = Some(Digest::of(entry.statement));
-        session.after_hole = false;
+        session.unlinked = false;
         session.closed |= matches!(statement.kind.as_str(), kind::SESSION_END | kind::LOG_STOP);
         if statement.body.intent.is_some() {
             self.calls += 1;
@@ -102,7 +128,7 @@ impl Sessions {
         }
         if let Some(outcome) = &statement.body.outcome
             && !session.open.remove(&outcome.call)
-            && !session.missing.iter().any(|missing| missing.contains(&outcome.call))
+            && !session.may_have_opened(outcome.call, extent)
         {
             wrong.push(format!(
                 "session {}: an outcome for call {}, which is not open",
@@ -112,12 +138,14 @@ impl Sessions {
     }
 
     fn hole(&mut self, hole: Hole, wrong: &mut Vec<String>) {
+        let extent = self.extent;
         match self.sessions.get_mut(&hole.session) {
-            Some(session) if session.next == hole.from && hole.from <= hole.to => {
+            Some(session) if session.expects(hole, extent) => {
                 session.next = hole.to.saturating_add(1);
-                session.after_hole = true;
+                session.unlinked = true;
                 session.missing.push(hole.from..=hole.to);
             }
+            None if extent != Extent::Whole && hole.from <= hole.to => {} // its session lies before
             _ => {
                 wrong.push(format!("session {} has no hole from {} to {}", hole.session, hole.from, hole.to));
             }
@@ -127,16 +155,19 @@ impl Sessions {
 
     fn lost(&mut self, lost: Uuid, open: u64, wrong: &mut Vec<String>) {
         match self.sessions.get_mut(&lost) {
-            Some(session) if session.open.len() as u64 == open => session.closed = true,
             Some(session) => {
                 session.closed = true;
-                wrong.push(format!("session {lost} had {} open calls, not {open}", session.open.len()));
+                let counted = self.extent != Extent::Parts && session.joined == 0;
+                if counted && session.open.len() as u64 != open {
+                    wrong.push(format!("session {lost} had {} open calls, not {open}", session.open.len()));
+                }
             }
-            None => wrong.push(format!("session {lost} was never there")),
+            None if self.extent == Extent::Whole => wrong.push(format!("session {lost} was never there")),
+            None => {}
         }
     }
 
-    pub(super) fn summary(&mut self) -> Summary {
+    pub(crate) fn summary(&mut self) -> Summary {
         Summary {
             seen: self.sessions.len() as u64,
             open: self.sessions.values().filter(|session| !session.closed).count() as u64,
@@ -144,5 +175,22 @@ impl Sessions {
             open_calls: self.sessions.values().map(|session| session.open.len() as u64).sum(),
             holes: std::mem::take(&mut self.holes),
         }
+    }
+}
+
+impl Session {
+    /// May this call be one whose intent is not here?
+    fn may_have_opened(&self, call: u64, extent: Extent) -> bool {
+        let before = match extent {
+            Extent::Whole => false,
+            Extent::Middle => call < self.joined,
+            Extent::Parts => call < self.next,
+        };
+        before || self.missing.iter().any(|missing| missing.contains(&call))
+    }
+
+    fn expects(&self, hole: Hole, extent: Extent) -> bool {
+        let next = self.next == hole.from || extent == Extent::Parts && self.next < hole.from;
+        next && hole.from <= hole.to
     }
 }

@@ -1,0 +1,154 @@
+//! What a bundle's entries add up to: the writer puts it into the manifest, the verifier adds it up again. Memory grows
+//! with the number of sessions, not of entries.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::{Contents, Range, Scope};
+use crate::coverage::{Period, Spans};
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::statement::Statement;
+use crate::tree::Hash;
+use crate::verify::sessions::{Extent, Sessions};
+
+/// Adds up entries and blobs, in the bundle's order.
+#[derive(Debug)]
+pub struct Tally {
+    range: Option<Range>,
+    listing: Sha256,
+    entries: u64,
+    first: Option<u64>,
+    last: Option<(u64, Timestamp)>,
+    blobs: u64,
+    blobs_absent: u64,
+    sessions: Sessions,
+    spans: Spans,
+}
+
+/// An entry as it was read: both parts, and the blobs that it names with their lengths.
+pub(super) type Read<'a> = (Entry<'a>, Statement);
+
+impl Tally {
+    /// An empty bundle of this scope.
+    #[must_use]
+    pub fn new(scope: &Scope) -> Self {
+        let (range, extent) = match scope {
+            Scope::Everything(range) if range.from <= 1 => (Some(*range), Extent::Whole),
+            Scope::Everything(range) => (Some(*range), Extent::Middle),
+            Scope::Sessions { .. } | Scope::Calls { .. } => (None, Extent::Parts),
+        };
+        Self {
+            range,
+            listing: Sha256::new(),
+            entries: 0,
+            first: None,
+            last: None,
+            blobs: 0,
+            blobs_absent: 0,
+            sessions: Sessions::new(extent),
+            spans: Spans::default(),
+        }
+    }
+
+    /// Adds an entry, which was read from the leaf with this hash; gives what does not hold.
+    pub fn entry(
+        &mut self,
+        index: u64,
+        leaf_hash: &Hash,
+        entry: &Entry<'_>,
+        statement: &Statement,
+    ) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let received = entry.envelope.received;
+        if !entry.envelope.role.may_write(&statement.kind) {
+            wrong.push(format!("a speaker with the role {:?} wrote {}", entry.envelope.role, statement.kind));
+        }
+        if self.last.is_some_and(|(_, before)| received < before) {
+            wrong.push("it was received before an entry that precedes it".into());
+        }
+        wrong.extend(self.place(index, received));
+        wrong.extend(self.sessions.take(entry, statement));
+        self.spans.take(entry, statement);
+        self.listing.update(format!("entry {index} {}\n", hex::encode(leaf_hash)));
+        self.entries += 1;
+        self.first = self.first.or(Some(index));
+        self.last = Some((index, received));
+        wrong
+    }
+
+    /// What a range says of the entry at this place.
+    fn place(&self, index: u64, received: Timestamp) -> Option<String> {
+        let range = self.range?;
+        let expected = self.last.map_or(range.from.saturating_sub(1), |(last, _)| last + 1);
+        if index != expected {
+            return Some(format!("it stands where entry {expected} must be: the range is not whole"));
+        }
+        let timed = (
+            range.since.is_some_and(|since| received < since),
+            range.until.is_some_and(|until| received >= until),
+        );
+        let needed =
+            (index < range.from && range.since.is_some(), index >= range.to && range.until.is_some());
+        (timed != needed).then(|| "its time is not on its side of the range's".into())
+    }
+
+    /// Adds a blob that the entries since the last blob name: it is here, or it is not.
+    pub fn blob(&mut self, digest: &Digest, here: bool) {
+        let word = if here { "blob" } else { "absent" };
+        self.listing.update(format!("{word} {}\n", digest.hex()));
+        *(if here { &mut self.blobs } else { &mut self.blobs_absent }) += 1;
+    }
+
+    /// Index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.last.map(|(index, _)| index)
+    }
+
+    /// When the last entry was received.
+    #[must_use]
+    pub fn last_received(&self) -> Option<Timestamp> {
+        self.last.map(|(_, received)| received)
+    }
+
+    /// The sum, with coverage in `period`.
+    #[must_use]
+    pub fn settle(mut self, period: Period) -> Contents {
+        let sessions = self.sessions.summary();
+        Contents {
+            listing: Digest(self.listing.finalize().into()),
+            entries: self.entries,
+            first: self.first,
+            last: self.last.map(|(index, _)| index),
+            sessions: sessions.seen,
+            calls: sessions.calls,
+            open_calls: sessions.open_calls,
+            blobs: self.blobs,
+            blobs_absent: self.blobs_absent,
+            gaps: sessions.holes,
+            coverage: self.spans.pods(period),
+        }
+    }
+}
+
+/// Reads a leaf.
+pub(super) fn read(leaf: &[u8]) -> Result<Read<'_>, String> {
+    let entry = Entry::parse(leaf).map_err(|error| error.to_string())?;
+    let statement = Statement::parse(entry.statement).map_err(|error| error.to_string())?;
+    Ok((entry, statement))
+}
+
+/// The blobs that statements of one member name, with the length that they say.
+pub(super) type Named = BTreeMap<Digest, u64>;
+
+/// Notes the blobs that a statement names; false when two statements differ in a blob's length.
+pub(super) fn name_blobs(named: &mut Named, statement: &Statement) -> bool {
+    let mut same = true;
+    for blob in statement.blobs.values() {
+        same &= *named.entry(blob.digest).or_insert(blob.size) == blob.size;
+    }
+    same
+}
