@@ -19,6 +19,8 @@ Examples:
   bqwitness sessions --agent agents/ --open
   bqwitness show 1042 --key log.vkey
   bqwitness replay 0199a6c5-7c3e-7c1e-9a52-2f3a51d1a9c0
+  bqwitness export --table billing --since 2026-03-01 --until 2026-04-01 --key log.vkey -o march.bqw
+  bqwitness verify march.bqw --key log.vkey
   bqwitness inject -f agent.yaml --connection connection.yaml | kubectl apply -f -
   bqwitness verify-log https://recorder.bqwitness.svc:8443 --key log.vkey";
 
@@ -27,7 +29,7 @@ Examples:
 #[command(name = "bqwitness", version, about, after_help = AFTER_HELP, max_term_width = 110)]
 pub(crate) struct Arguments {
     /// Tables for people, JSON for programs.
-    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// Colours in tables.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
@@ -64,6 +66,10 @@ pub(crate) enum Command {
     Proof(EntryArgs),
     /// Tell one session as a timeline: who, when, what, what came back, what is missing, and how it ended.
     Replay(ReplayArgs),
+    /// Take out evidence: entries with all that proves them, in one file that needs no network and no trust in us.
+    Export(ExportArgs),
+    /// Verify such a file by the log's key. Says what it proves, and what rests on whom.
+    Verify(BundleArgs),
     /// Verify a whole log: every entry, tile, session chain and blob, against the log's key.
     VerifyLog(VerifyArgs),
     /// Put the sidecar into the pods of a manifest, as the operator's webhook does, and print it.
@@ -216,6 +222,38 @@ pub(crate) struct EntryArgs {
     #[command(flatten)]
     pub(crate) reader: ReaderArgs,
     /// The log's verifier key: a .vkey file, or the key itself.
+    #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
+    pub(crate) key: String,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXPORT_HELP)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// The log's verifier key: a .vkey file, or the key itself.
+    #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
+    pub(crate) key: String,
+    /// The file to write. One that is there is replaced when the new one is whole and verified.
+    #[arg(short = 'o', long = "out", value_name = "FILE.bqw")]
+    pub(crate) file: PathBuf,
+}
+
+const EXPORT_HELP: &str = "\
+What is selected decides what can be proved of its completeness:
+  nothing but --since and --until   everything in that time: that no entry is missing is proved
+  --agent, --pod, --connection, --session   whole sessions: that nothing of them is missing is proved
+  any other filter                  calls: that each is in the log is proved; that no other call fits, is not
+The export itself becomes an entry of the log, with your name.";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BundleArgs {
+    /// The evidence bundle; `-` reads standard input.
+    #[arg(value_name = "FILE.bqw")]
+    pub(crate) file: PathBuf,
+    /// The log's verifier key: a .vkey file, or the key itself. Take it from the recorder's operator, never from a bundle.
     #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
     pub(crate) key: String,
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use ledger::bundle::BadBundle;
 use ledger::checkpoint::BadCheckpoint;
 use ledger::tlog_proof::BadTlogProof;
 use ledger::verify::VerifyError;
@@ -38,6 +39,16 @@ pub(crate) enum CliError {
     Proof(#[from] BadTlogProof),
     #[error("{0}")]
     Verify(#[from] VerifyError),
+    #[error("{0}")]
+    Bundle(#[from] BadBundle),
+    #[error("{0}")]
+    CantWrite(String),
+    #[error("what was exported does not verify, and was not kept: {0}")]
+    Unverified(String),
+    #[error("the recorder's index covers {covered} of {size} entries: try again in a moment")]
+    Behind { covered: u64, size: u64 },
+    #[error("no checkpoint of the recorder covers the export within {} seconds", .0.as_secs())]
+    NoCheckpoint(std::time::Duration),
     #[error("entry {index} can't be read: {message}")]
     Entry { index: u64, message: String },
     #[error("{path}: not YAML of Kubernetes: {message}")]
@@ -53,7 +64,9 @@ impl CliError {
             Self::Checkpoint(_)
             | Self::Proof(_)
             | Self::Verify(VerifyError::Checkpoint(_))
+            | Self::Unverified(_)
             | Self::Entry { .. } => 1,
+            Self::Bundle(error) if error.is_finding() => 1,
             _ => 2,
         }
     }

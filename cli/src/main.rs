@@ -1,8 +1,10 @@
-//! `bqwitness`: search the record, show an entry with its proof, replay a session, verify a log.
+//! `bqwitness`: search the record, show an entry with its proof, replay a session, export evidence, verify it.
 
 mod args;
+mod claims;
 mod commands;
 mod error;
+mod export;
 mod reader;
 mod render;
 mod source;
@@ -48,6 +50,8 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::Show(show) => commands::show::run(&show, out),
         Command::Proof(proof) => commands::proof::run(&proof, out),
         Command::Replay(replay) => commands::replay::run(&replay, out),
+        Command::Export(export) => commands::export::run(&export, out),
+        Command::Verify(verify) => commands::verify::run(&verify, out),
         Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),
         Command::Inject(inject) => commands::inject::run(&inject, out),
         Command::Completions { shell } => {

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use ledger::batch::MAX_BATCH;
 use ledger::note::VerifierKey;
+use ledger::search::export::{Announcement, Entered};
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
 use runtime::client::HttpsClient;
@@ -74,6 +75,18 @@ impl Reader {
         serde_json::from_slice(&answer).map_err(|error| CliError::Answer(error.to_string()))
     }
 
+    /// Says that a bundle is taken out; gives the index of the entry that says so.
+    pub(crate) fn announce(&self, announcement: &Announcement) -> Result<u64, CliError> {
+        let body = serde_json::to_vec(announcement).map_err(|error| CliError::Answer(error.to_string()))?;
+        let mut request = Request::post(self.uri("/v1/exports")?).body(Full::from(body)).expect("a URL");
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.token.clone().ok_or(CliError::NoToken)?);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let entered: Entered = serde_json::from_slice(&self.exchange(request)?)
+            .map_err(|error| CliError::Answer(error.to_string()))?;
+        Ok(entered.index)
+    }
+
     /// Something that only a reader may have.
     pub(crate) fn get_private(&self, path: &str) -> Result<Bytes, CliError> {
         self.get(path, Some(self.token.clone().ok_or(CliError::NoToken)?))
@@ -85,12 +98,18 @@ impl Reader {
     }
 
     fn get(&self, path: &str, token: Option<HeaderValue>) -> Result<Bytes, CliError> {
-        let uri: Uri =
-            format!("{}{path}", self.origin).parse().map_err(|_| CliError::Url { text: path.into() })?;
-        let mut request = Request::get(uri).body(Full::default()).expect("a URL makes a request");
+        let mut request = Request::get(self.uri(path)?).body(Full::default()).expect("a URL makes a request");
         if let Some(token) = token {
             request.headers_mut().insert(AUTHORIZATION, token);
         }
+        self.exchange(request)
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, CliError> {
+        format!("{}{path}", self.origin).parse().map_err(|_| CliError::Url { text: path.into() })
+    }
+
+    fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, CliError> {
         let answer = self.runtime.borrow_mut().block_on(self.client.send(request))?;
         if answer.status() == StatusCode::OK { Ok(answer.into_body()) } else { Err(refusal(&answer)) }
     }

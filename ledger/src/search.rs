@@ -4,6 +4,7 @@
 //! An answer is found through an index, which is never evidence: each call names the indexes of its entries, and those can
 //! be proved.
 
+pub mod export;
 pub mod sessions;
 
 use jiff::Timestamp;

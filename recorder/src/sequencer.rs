@@ -53,8 +53,13 @@ struct Caller {
     _room: OwnedSemaphorePermit,
 }
 
+/// Where the place of something that the recorder was asked to say goes.
+type Hearer = oneshot::Sender<Result<u64, Refusal>>;
+
 enum Work {
     Batch(Box<Submission>, Caller),
+    /// The recorder says this itself.
+    Say(&'static str, Box<Body>, Hearer),
     Stop,
 }
 
@@ -76,9 +81,24 @@ impl Queue {
         room: OwnedSemaphorePermit,
     ) -> Result<Placed, Refusal> {
         let (answer, placed) = oneshot::channel();
-        self.metrics.queue.inc();
         let caller = Caller { answer, _room: room };
-        self.work.try_send(Work::Batch(Box::new(submission), caller)).map_err(|error| {
+        self.send(Work::Batch(Box::new(submission), caller))?;
+        placed.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Lets the recorder itself say something; gives its index when it is durable.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; after [`Reason::Stopping`] it is unknown whether it was recorded.
+    pub async fn say(&self, kind: &'static str, body: Body) -> Result<u64, Refusal> {
+        let (answer, place) = oneshot::channel();
+        self.send(Work::Say(kind, Box::new(body), answer))?;
+        place.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    fn send(&self, work: Work) -> Result<(), Refusal> {
+        self.metrics.queue.inc();
+        self.work.try_send(work).map_err(|error| {
             self.metrics.queue.dec();
             match error {
                 TrySendError::Full(_) => {
@@ -86,8 +106,7 @@ impl Queue {
                 }
                 TrySendError::Disconnected(_) => stopping(),
             }
-        })?;
-        placed.await.unwrap_or_else(|_| Err(stopping()))
+        })
     }
 
     /// Lets the sequencer answer what waits, say goodbye and end.
@@ -125,6 +144,7 @@ struct Group {
     staged: HashMap<Digest, Arc<Blob>>,
     bytes: usize,
     answers: Vec<(Caller, Placed)>,
+    said: Vec<(Hearer, u64)>,
 }
 
 impl Sequencer {
@@ -192,6 +212,11 @@ impl Sequencer {
             while let Some(work) = next {
                 match work {
                     Work::Batch(submission, caller) => self.take(&mut group, *submission, caller)?,
+                    Work::Say(kind, body, hearer) => {
+                        self.metrics.queue.dec();
+                        group.said.push((hearer, self.next_index));
+                        self.say(&mut group, kind, *body)?;
+                    }
                     Work::Stop => return self.commit(group),
                 }
                 next = (group.bytes < GROUP_BYTES).then(|| self.work.try_recv().ok()).flatten();
@@ -372,6 +397,10 @@ impl Sequencer {
         }
         for (caller, placed) in group.answers {
             send(caller, Ok(placed));
+        }
+        for (hearer, index) in group.said {
+            // An error means that whoever asked went away; what is said stays so.
+            let _gone = hearer.send(Ok(index)).is_err();
         }
         self.metrics.sessions.set(i64::try_from(self.sessions.open()).unwrap_or(i64::MAX));
         if self.tail.wait_for_room() { Ok(()) } else { Err(StoreError::Stopping) }

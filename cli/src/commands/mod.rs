@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod export;
 pub(crate) mod inject;
 pub(crate) mod proof;
 pub(crate) mod replay;
@@ -7,4 +8,5 @@ pub(crate) mod search;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod tail;
+pub(crate) mod verify;
 pub(crate) mod verify_log;

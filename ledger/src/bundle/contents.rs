@@ -38,7 +38,8 @@ impl Tally {
         let (range, extent) = match scope {
             Scope::Everything(range) if range.from <= 1 => (Some(*range), Extent::Whole),
             Scope::Everything(range) => (Some(*range), Extent::Middle),
-            Scope::Sessions { .. } | Scope::Calls { .. } => (None, Extent::Parts),
+            Scope::Sessions { .. } => (None, Extent::Chosen),
+            Scope::Calls { .. } => (None, Extent::Parts),
         };
         Self {
             range,
@@ -142,10 +143,11 @@ pub(super) fn read(leaf: &[u8]) -> Result<Read<'_>, String> {
 }
 
 /// The blobs that statements of one member name, with the length that they say.
-pub(super) type Named = BTreeMap<Digest, u64>;
+pub type Named = BTreeMap<Digest, u64>;
 
 /// Notes the blobs that a statement names; false when two statements differ in a blob's length.
-pub(super) fn name_blobs(named: &mut Named, statement: &Statement) -> bool {
+#[must_use]
+pub fn name_blobs(named: &mut Named, statement: &Statement) -> bool {
     let mut same = true;
     for blob in statement.blobs.values() {
         same &= *named.entry(blob.digest).or_insert(blob.size) == blob.size;

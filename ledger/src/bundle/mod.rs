@@ -29,7 +29,7 @@ use crate::checkpoint::BadCheckpoint;
 use crate::digest::Digest;
 use crate::tile::{BadTile, Level, Tile};
 
-pub use self::contents::Tally;
+pub use self::contents::{Named, Tally, name_blobs};
 pub use self::ladder::BadStep;
 
 /// The name of the manifest's member: the first of each bundle.

@@ -17,6 +17,8 @@ pub(crate) enum Extent {
     Whole,
     /// All from somewhere on: sessions may have begun before, and from there on nothing may be missing.
     Middle,
+    /// All of some sessions, from their beginning on; of the recorder's own what concerns them.
+    Chosen,
     /// Some entries: what is missing was left out. What lies side by side must fit.
     Parts,
 }
@@ -77,7 +79,11 @@ impl Sessions {
     }
 
     fn chain(&mut self, entry: &Entry<'_>, statement: &Statement, wrong: &mut Vec<String>) {
-        let extent = self.extent;
+        let extent = match (self.extent, entry.envelope.role) {
+            (Extent::Chosen, Role::Recorder) => Extent::Parts,
+            (Extent::Chosen, _) => Extent::Whole,
+            (extent, _) => extent,
+        };
         let session = self.sessions.entry(statement.session).or_insert_with(|| {
             let joined = if extent == Extent::Whole { 0 } else { statement.seq };
             Session {
@@ -145,7 +151,8 @@ impl Sessions {
                 session.unlinked = true;
                 session.missing.push(hole.from..=hole.to);
             }
-            None if extent != Extent::Whole && hole.from <= hole.to => {} // its session lies before
+            // Its session lies before.
+            None if matches!(extent, Extent::Middle | Extent::Parts) && hole.from <= hole.to => {}
             _ => {
                 wrong.push(format!("session {} has no hole from {} to {}", hole.session, hole.from, hole.to));
             }
@@ -162,8 +169,8 @@ impl Sessions {
                     wrong.push(format!("session {lost} had {} open calls, not {open}", session.open.len()));
                 }
             }
-            None if self.extent == Extent::Whole => wrong.push(format!("session {lost} was never there")),
-            None => {}
+            None if matches!(self.extent, Extent::Middle | Extent::Parts) => {}
+            None => wrong.push(format!("session {lost} was never there")),
         }
     }
 
@@ -182,7 +189,7 @@ impl Session {
     /// May this call be one whose intent is not here?
     fn may_have_opened(&self, call: u64, extent: Extent) -> bool {
         let before = match extent {
-            Extent::Whole => false,
+            Extent::Whole | Extent::Chosen => false,
             Extent::Middle => call < self.joined,
             Extent::Parts => call < self.next,
         };

@@ -5,12 +5,14 @@
 //! | `POST /v1/batches` | speakers | [`ingest`]: statements and blobs in, receipt out |
 //! | `GET /v1/search` | readers | [`search`]: calls, from the index |
 //! | `GET /v1/sessions` | readers | [`search`]: sessions, from the index |
+//! | `POST /v1/exports` | readers | [`exports`]: that a bundle is taken out becomes an entry |
 //! | `GET /v1/entries/<index>` | readers | [`log`]: one leaf |
 //! | `GET /v1/blobs/<hex>` | readers | one blob, salt and content |
 //! | `GET /log/checkpoint`, `/log/tile/<level>/...` | everyone | the log's public half |
 //! | `GET /log/tile/entries/...` | readers | entry bundles |
 
 pub mod certificate;
+pub mod exports;
 pub mod ingest;
 pub mod log;
 pub mod search;
@@ -78,6 +80,7 @@ impl Api {
         let readers = Router::new()
             .route("/v1/search", get(search::search))
             .route("/v1/sessions", get(search::sessions))
+            .route("/v1/exports", post(exports::enter))
             .route("/v1/entries/{index}", get(log::entry))
             .route("/v1/blobs/{digest}", get(log::blob))
             .route("/log/tile/entries/{*path}", get(log::bundle))

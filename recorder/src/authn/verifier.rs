@@ -103,6 +103,12 @@ impl Identity {
         })
     }
 
+    /// The bearer's service account, as `namespace/name`.
+    #[must_use]
+    pub fn account(&self) -> String {
+        format!("{}/{}", self.account.0, self.account.1)
+    }
+
     /// Nothing, if the bearer may read everything.
     ///
     /// # Errors

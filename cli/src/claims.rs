@@ -1,0 +1,106 @@
+//! What a verified bundle proves, what it leaves open, and what rests on whom, in words.
+
+use jiff::Timestamp;
+use ledger::bundle::manifest::{Range, Scope};
+use ledger::bundle::verify::Report;
+
+use crate::render::time_text;
+use crate::text::counted;
+
+/// A bundle's claims, a sentence each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) title: String,
+    pub(crate) proved: Vec<String>,
+    /// What somebody might take it to prove, and it does not.
+    pub(crate) open: Vec<String>,
+    pub(crate) rests: Vec<String>,
+}
+
+impl Claims {
+    pub(crate) fn of(report: &Report) -> Self {
+        let manifest = &report.manifest;
+        let title = format!(
+            "Evidence from the log {}, taken out {} UTC by {}",
+            manifest.log,
+            time_text(report.exported),
+            report.reader
+        );
+        Self { title, proved: proved(report), open: open(report), rests: rests(report) }
+    }
+}
+
+fn proved(report: &Report) -> Vec<String> {
+    let contents = &report.manifest.contents;
+    let (entries, size) = (counted(contents.entries, "entry"), report.checkpoint.size);
+    let mut proved = vec![
+        format!(
+            "{entries} with {} of {} are in the log, each at its place and unchanged, under a checkpoint of {size} entries that the log's key signed",
+            counted(contents.calls, "call"),
+            counted(contents.sessions, "session"),
+        ),
+        format!("{} are what the entries name", counted(contents.blobs, "text")),
+        format!(
+            "this very selection was entered in the log as entry {}, with who asked and for what, before the file was written",
+            report.export
+        ),
+    ];
+    match &report.manifest.scope {
+        Scope::Everything(range) => proved.push(whole_range(range)),
+        Scope::Sessions { .. } => proved.push(
+            "of the sessions here no statement is missing from their first to their last one here, but for what the log names as missing".into(),
+        ),
+        Scope::Calls { .. } => {}
+    }
+    for gap in &contents.gaps {
+        proved.push(format!(
+            "the log itself names a gap: session {} lacks statements {} to {}",
+            gap.session, gap.from, gap.to
+        ));
+    }
+    proved
+}
+
+fn whole_range(range: &Range) -> String {
+    let day = |time: Timestamp| format!("{} UTC", time_text(time));
+    let since = range.since.map_or("the log's beginning".into(), day);
+    let until = range.until.map_or("the moment of the export".into(), day);
+    format!("everything is here: no entry that the log has of the time from {since} to {until} is missing")
+}
+
+fn open(report: &Report) -> Vec<String> {
+    let contents = &report.manifest.contents;
+    let mut open = Vec::new();
+    match &report.manifest.scope {
+        Scope::Everything(_) => {}
+        Scope::Sessions { .. } => open.push(
+            "that there was no other session that fits the filter: the recorder's index chose them".into(),
+        ),
+        Scope::Calls { .. } => open.push(
+            "that no other call fits the filter: the recorder's index chose them. Export without such a filter to have that proved".into(),
+        ),
+    }
+    if contents.blobs_absent > 0 {
+        open.push(format!(
+            "what {} said that the recorder had no more: deleted ones leave an entry in the log",
+            counted(contents.blobs_absent, "text")
+        ));
+    }
+    if contents.open_calls > 0 {
+        open.push(format!("how {} ended: no outcome is here", counted(contents.open_calls, "call")));
+    }
+    open.push("what happened where no sidecar was in force: see the coverage".into());
+    open
+}
+
+fn rests(report: &Report) -> Vec<String> {
+    vec![
+        "the cluster and the recorder: that each speaker is the workload that its token named".into(),
+        "the sidecars: that they told what they saw; what an agent says of itself is marked as claimed".into(),
+        format!(
+            "the recorder's clock: all times of receipt, {} UTC of the export included",
+            time_text(report.exported)
+        ),
+        "the recorder: that the log's history was not replaced as a whole. No witness has cosigned this checkpoint".into(),
+    ]
+}

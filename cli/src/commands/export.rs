@@ -1,0 +1,43 @@
+//! `bqwitness export [filters] -o FILE.bqw`
+
+use serde_json::json;
+
+use crate::Verdict;
+use crate::args::{ExportArgs, Format};
+use crate::claims::Claims;
+use crate::error::CliError;
+use crate::export::export;
+use crate::reader::{Reader, read_key};
+use crate::render::Output;
+use crate::text::{counted, printable};
+
+pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
+    let key = read_key(&args.key)?;
+    let report = export(&Reader::new(&args.reader)?, &args.filter.query(), &key, &args.file)?;
+    let contents = &report.manifest.contents;
+    match out.format {
+        Format::Json => out.json(&json!({
+            "file": args.file,
+            "manifest": report.digest,
+            "export": report.export,
+            "entries": contents.entries,
+            "calls": contents.calls,
+            "bytes": report.bytes,
+            "verified": report.is_verified(),
+        }))?,
+        Format::Table => {
+            let file = args.file.display();
+            out.line(&printable(&format!(
+                "{file}: {} with {}, {} bytes. The log has this export as entry {}.",
+                counted(contents.entries, "entry"),
+                counted(contents.calls, "call"),
+                report.bytes,
+                report.export
+            )))?;
+            let claims = Claims::of(&report);
+            claims.open.iter().try_for_each(|line| out.line(&printable(&format!("Not proved: {line}"))))?;
+            out.line(&printable(&format!("Anyone can check it: bqwitness verify {file} --key LOG.vkey")))?;
+        }
+    }
+    Ok(if report.is_verified() { Verdict::Holds } else { Verdict::DoesNotHold })
+}

@@ -1,0 +1,170 @@
+//! Taking out evidence: what is selected is gathered into a spool, announced to the log, and written as a bundle that is
+//! verified before anybody sees it.
+
+mod gather;
+mod readme;
+mod select;
+mod spool;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use ledger::bundle::manifest::{FORMAT, Manifest};
+use ledger::bundle::verify::{Report, verify_bundle};
+use ledger::bundle::write::{BundleWriter, CantWrite, Head};
+use ledger::bundle::{LOG_KEY, README};
+use ledger::checkpoint::Checkpoint;
+use ledger::coverage::Period;
+use ledger::digest::Digest;
+use ledger::note::VerifierKey;
+use ledger::proof::TileSource;
+use ledger::search::Query;
+use ledger::search::export::Announcement;
+use ledger::tile::{Tile, parse_hashes};
+use ledger::tree::Hash;
+use ledger::verify::LogSource as _;
+use tempfile::NamedTempFile;
+
+use self::gather::{Gathered, gather};
+use self::select::select;
+use crate::error::CliError;
+use crate::reader::Reader;
+use crate::source::Served;
+
+/// A checkpoint that covers the export must be there by then: the recorder promises one within a second.
+const CHECKPOINT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Between two looks at the checkpoint.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Exports what `query` asks for into `file`, and says what the bundle proves.
+pub(crate) fn export(
+    reader: &Reader,
+    query: &Query,
+    key: &VerifierKey,
+    file: &Path,
+) -> Result<Report, CliError> {
+    let log = Served::new(reader);
+    let size = Checkpoint::verify(&log.checkpoint()?, key)?.size;
+    let selection = select(reader, query, size)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unwritable = |error| CliError::File { path: file.into(), error };
+    let gathered = gather(&log, &selection, tempfile::tempfile_in(folder).map_err(unwritable)?)?;
+
+    let (manifest, files, spool) = describe(gathered, query, key);
+    let bytes =
+        serde_json::to_vec_pretty(&manifest).map_err(|error| CliError::CantWrite(error.to_string()))?;
+    let announcement = Announcement {
+        manifest: Digest::of(&bytes),
+        filter: manifest.scope.to_query_string(),
+        entries: manifest.contents.entries,
+    };
+    let index = reader.announce(&announcement)?;
+
+    let (checkpoint, note) = checkpoint_above(&log, index, key)?;
+    let leaf = reader.get_private(&format!("/v1/entries/{index}"))?;
+    let head = Head { manifest: &bytes, files: &files, checkpoint: &note };
+    let written = NamedTempFile::new_in(folder).map_err(unwritable)?;
+    write(written.as_file(), &head, &checkpoint, &Tiles(&log), spool, (index, &leaf))?;
+    let report = check(written.path(), key)?;
+    written.as_file().sync_all().map_err(unwritable)?;
+    written.persist(file).map_err(|error| unwritable(error.error))?;
+    Ok(report)
+}
+
+/// The manifest, the files that it vouches for, and what was gathered.
+fn describe(
+    gathered: Gathered,
+    query: &Query,
+    key: &VerifierKey,
+) -> (Manifest, BTreeMap<String, Vec<u8>>, spool::Reader) {
+    let Gathered { scope, size, tally, first_received, spool } = gathered;
+    let created = Timestamp::now();
+    let last = tally.last_received().map_or(created, |last| last.max(created));
+    let from = query.since.or(first_received).unwrap_or(created);
+    let to = query.until.unwrap_or(last).min(last).max(from);
+    let period = Period { from, to };
+    let files: BTreeMap<_, _> = [
+        (LOG_KEY.to_owned(), format!("{key}\n").into_bytes()),
+        (README.to_owned(), readme::text(key).into_bytes()),
+    ]
+    .into();
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        log: key.name().into(),
+        created,
+        program: format!("bqwitness {}", runtime::VERSION),
+        scope,
+        period,
+        size,
+        contents: tally.settle(period),
+        files: files.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
+    };
+    (manifest, files, spool)
+}
+
+/// The newest checkpoint, once it covers the entry at `index`.
+fn checkpoint_above(
+    log: &Served<'_>,
+    index: u64,
+    key: &VerifierKey,
+) -> Result<(Checkpoint, Vec<u8>), CliError> {
+    let deadline = Instant::now() + CHECKPOINT_LIMIT;
+    loop {
+        let note = log.checkpoint()?;
+        let checkpoint = Checkpoint::verify(&note, key)?;
+        if checkpoint.size > index {
+            return Ok((checkpoint, note));
+        }
+        if Instant::now() > deadline {
+            return Err(CliError::NoCheckpoint(CHECKPOINT_LIMIT));
+        }
+        std::thread::sleep(CHECKPOINT_PAUSE);
+    }
+}
+
+fn write(
+    file: &File,
+    head: &Head<'_>,
+    checkpoint: &Checkpoint,
+    tiles: &Tiles<'_>,
+    mut spool: spool::Reader,
+    (index, leaf): (u64, &[u8]),
+) -> Result<(), CliError> {
+    let failed = |error: CantWrite<CliError>| match error {
+        CantWrite::Source(error) => error,
+        CantWrite::Edge(_) | CantWrite::Step { .. } => CliError::Unverified(error.to_string()),
+        other => CliError::CantWrite(other.to_string()),
+    };
+    let mut writer = BundleWriter::begin(BufWriter::new(file), head, checkpoint, tiles).map_err(failed)?;
+    while let Some(group) = spool.next()? {
+        let entries: Vec<_> = group.entries.iter().map(|(index, leaf)| (*index, &leaf[..])).collect();
+        writer.group(group.index, &entries, &group.blobs).map_err(failed)?;
+    }
+    writer.finish(index, leaf).map_err(failed)?;
+    Ok(())
+}
+
+/// Nothing is handed out that an auditor would refuse.
+fn check(path: &Path, key: &VerifierKey) -> Result<Report, CliError> {
+    let file = File::open(path).map_err(|error| CliError::File { path: path.into(), error })?;
+    let report = verify_bundle(BufReader::new(file), key, &mut ())
+        .map_err(|error| CliError::Unverified(error.to_string()))?;
+    Ok(report)
+}
+
+/// The served log's tiles, each of which a bundle asks for once.
+struct Tiles<'a>(&'a Served<'a>);
+
+impl TileSource for Tiles<'_> {
+    type Error = CliError;
+
+    fn hashes(&self, tile: Tile) -> Result<Vec<Hash>, CliError> {
+        let bytes = self.0.tile(tile)?.ok_or_else(|| CliError::Answer(format!("{tile} is not there")))?;
+        parse_hashes(tile, &bytes).map_err(|error| CliError::Answer(format!("{tile}: {error}")))
+    }
+}

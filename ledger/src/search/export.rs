@@ -1,0 +1,25 @@
+//! Exports: the question and the answer of `POST /v1/exports`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// Somebody is about to take out a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Announcement {
+    /// SHA-256 of the bundle's manifest.
+    pub manifest: Digest,
+    /// What was asked for: at most [`crate::statement::MAX_FILTER`] bytes.
+    pub filter: String,
+    /// Entries that the bundle holds.
+    pub entries: u64,
+}
+
+/// The log has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entered {
+    /// Index of the `read.export` entry, which is durable.
+    pub index: u64,
+}
