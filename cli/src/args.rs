@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Proof(EntryArgs),
     /// Tell one session as a timeline: who, when, what, what came back, what is missing, and how it ended.
     Replay(ReplayArgs),
+    /// Say when each pod was under recording in a time, with every gap and its reason.
+    Coverage(CoverageArgs),
     /// Take out evidence: entries with all that proves them, in one file that needs no network and no trust in us.
     Export(ExportArgs),
     /// Verify such a file by the log's key. Says what it proves, and what rests on whom.
@@ -227,6 +229,21 @@ pub(crate) struct EntryArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct CoverageArgs {
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    /// From this time on: 2026-11-22 or 2026-11-22T10:00:00Z (UTC), or an age such as 24h or 7d.
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    pub(crate) from: Timestamp,
+    /// Up to this time; now when absent.
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    pub(crate) to: Option<Timestamp>,
+    /// Only the pods of this connection: NAMESPACE/NAME.
+    #[arg(long, value_name = "NS/NAME")]
+    pub(crate) connection: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
 #[command(after_help = EXPORT_HELP)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
@@ -256,6 +273,9 @@ pub(crate) struct BundleArgs {
     /// The log's verifier key: a .vkey file, or the key itself. Take it from the recorder's operator, never from a bundle.
     #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
     pub(crate) key: String,
+    /// Also write the page for people, made anew from what was read.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) page: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

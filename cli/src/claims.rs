@@ -1,8 +1,10 @@
 //! What a verified bundle proves, what it leaves open, and what rests on whom, in words.
 
 use jiff::Timestamp;
-use ledger::bundle::manifest::{Range, Scope};
+use ledger::bundle::PAGE;
+use ledger::bundle::manifest::{Manifest, Range, Scope};
 use ledger::bundle::verify::Report;
+use ledger::digest::Digest;
 
 use crate::render::time_text;
 use crate::text::counted;
@@ -17,8 +19,33 @@ pub(crate) struct Claims {
     pub(crate) rests: Vec<String>,
 }
 
+/// What is known of the page for people: nothing in the log says that it shows what the entries say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// It is what this program makes of the entries.
+    Same,
+    /// It is not, and this very version made it, it says.
+    Other,
+    /// Another version made it.
+    Unknown,
+    /// There is none.
+    Absent,
+}
+
+impl Page {
+    /// Holds the page that a bundle has against the one that its entries make.
+    pub(crate) fn compare(manifest: &Manifest, made: &str, program: &str) -> Self {
+        match manifest.files.get(PAGE) {
+            None => Self::Absent,
+            Some(digest) if *digest == Digest::of(made.as_bytes()) => Self::Same,
+            Some(_) if manifest.program == program => Self::Other,
+            Some(_) => Self::Unknown,
+        }
+    }
+}
+
 impl Claims {
-    pub(crate) fn of(report: &Report) -> Self {
+    pub(crate) fn of(report: &Report, page: Page) -> Self {
         let manifest = &report.manifest;
         let title = format!(
             "Evidence from the log {}, taken out {} UTC by {}",
@@ -26,7 +53,15 @@ impl Claims {
             time_text(report.exported),
             report.reader
         );
-        Self { title, proved: proved(report), open: open(report), rests: rests(report) }
+        let (mut proved, mut open) = (proved(report), open(manifest));
+        match page {
+            Page::Same => proved.push("page.html shows what the entries say".into()),
+            Page::Other | Page::Unknown => open.push(
+                "that page.html shows what the entries say: it is not the page that this program makes of them. Use --page to make that one".into(),
+            ),
+            Page::Absent => {}
+        }
+        Self { title, proved, open, rests: rests(report) }
     }
 }
 
@@ -68,10 +103,11 @@ fn whole_range(range: &Range) -> String {
     format!("everything is here: no entry that the log has of the time from {since} to {until} is missing")
 }
 
-fn open(report: &Report) -> Vec<String> {
-    let contents = &report.manifest.contents;
+/// What a bundle with this manifest leaves open.
+pub(crate) fn open(manifest: &Manifest) -> Vec<String> {
+    let contents = &manifest.contents;
     let mut open = Vec::new();
-    match &report.manifest.scope {
+    match &manifest.scope {
         Scope::Everything(_) => {}
         Scope::Sessions { .. } => open.push(
             "that there was no other session that fits the filter: the recorder's index chose them".into(),

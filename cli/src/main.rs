@@ -5,6 +5,7 @@ mod claims;
 mod commands;
 mod error;
 mod export;
+mod page;
 mod reader;
 mod render;
 mod source;
@@ -50,6 +51,7 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::Show(show) => commands::show::run(&show, out),
         Command::Proof(proof) => commands::proof::run(&proof, out),
         Command::Replay(replay) => commands::replay::run(&replay, out),
+        Command::Coverage(coverage) => commands::coverage::run(&coverage, out),
         Command::Export(export) => commands::export::run(&export, out),
         Command::Verify(verify) => commands::verify::run(&verify, out),
         Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),

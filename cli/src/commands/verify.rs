@@ -10,16 +10,26 @@ use serde_json::json;
 
 use crate::Verdict;
 use crate::args::{BundleArgs, Format};
-use crate::claims::Claims;
+use crate::claims::{Claims, Page};
 use crate::error::CliError;
+use crate::export::PROGRAM;
+use crate::page::PageMaker;
 use crate::reader::read_key;
 use crate::render::Output;
 use crate::text::printable;
 
 pub(crate) fn run(args: &BundleArgs, out: Output) -> Result<Verdict, CliError> {
     let key = read_key(&args.key)?;
-    match verify_bundle(open(&args.file)?, &key, &mut ()) {
-        Ok(report) => tell(&report, out),
+    let mut maker = PageMaker::default();
+    match verify_bundle(open(&args.file)?, &key, &mut maker) {
+        Ok(report) => {
+            let made = maker.page().expect("a verified bundle has a manifest");
+            let page = Page::compare(&report.manifest, &made, PROGRAM);
+            if let Some(file) = &args.page {
+                std::fs::write(file, &made).map_err(|error| CliError::File { path: file.clone(), error })?;
+            }
+            tell(&report, page, out)
+        }
         Err(error) if error.is_finding() => refuse(&error, out),
         Err(error) => Err(error.into()),
     }
@@ -34,13 +44,13 @@ pub(crate) fn open(file: &Path) -> Result<Box<dyn Read>, CliError> {
     Ok(Box::new(BufReader::with_capacity(1 << 18, opened)))
 }
 
-fn tell(report: &Report, out: Output) -> Result<Verdict, CliError> {
-    let claims = Claims::of(report);
+fn tell(report: &Report, page: Page, out: Output) -> Result<Verdict, CliError> {
+    let claims = Claims::of(report, page);
     match out.format {
-        Format::Json => out.json(&as_json(report, &claims))?,
-        Format::Table => print(report, &claims, out)?,
+        Format::Json => out.json(&as_json(report, page, &claims))?,
+        Format::Table => print(report, page, &claims, out)?,
     }
-    Ok(if report.is_verified() { Verdict::Holds } else { Verdict::DoesNotHold })
+    Ok(if report.is_verified() && page != Page::Other { Verdict::Holds } else { Verdict::DoesNotHold })
 }
 
 fn refuse(error: &BadBundle, out: Output) -> Result<Verdict, CliError> {
@@ -57,7 +67,7 @@ fn refuse(error: &BadBundle, out: Output) -> Result<Verdict, CliError> {
     Ok(Verdict::DoesNotHold)
 }
 
-fn print(report: &Report, claims: &Claims, out: Output) -> Result<(), CliError> {
+fn print(report: &Report, page: Page, claims: &Claims, out: Output) -> Result<(), CliError> {
     out.line(&printable(&claims.title))?;
     let parts =
         [("Proved:", &claims.proved), ("Not proved:", &claims.open), ("Rests on others:", &claims.rests)];
@@ -73,18 +83,22 @@ fn print(report: &Report, claims: &Claims, out: Output) -> Result<(), CliError> 
     if unlisted > 0 {
         out.line(&format!("and {unlisted} more"))?;
     }
-    out.line(if report.is_verified() { "VERIFIED" } else { "NOT VERIFIED: what is wrong is named above." })?;
+    if page == Page::Other {
+        out.line("WRONG page.html is not what the entries say")?;
+    }
+    let holds = report.is_verified() && page != Page::Other;
+    out.line(if holds { "VERIFIED" } else { "NOT VERIFIED: what is wrong is named above." })?;
     Ok(())
 }
 
-fn as_json(report: &Report, claims: &Claims) -> serde_json::Value {
+fn as_json(report: &Report, page: Page, claims: &Claims) -> serde_json::Value {
     let findings: Vec<_> = report
         .findings
         .iter()
         .map(|finding| json!({ "what": finding.what.category(), "index": finding.index, "message": finding.message }))
         .collect();
     json!({
-        "verified": report.is_verified(),
+        "verified": report.is_verified() && page != Page::Other,
         "log": report.manifest.log,
         "size": report.checkpoint.size,
         "manifest": report.manifest,

@@ -17,6 +17,7 @@ use ledger::verify::LogSource as _;
 use super::select::Selection;
 use super::spool::{Group, Reader, Writer};
 use crate::error::CliError;
+use crate::page::Joined;
 use crate::source::Served;
 
 /// What was selected, on this machine.
@@ -26,13 +27,14 @@ pub(super) struct Gathered {
     pub(super) tally: Tally,
     pub(super) first_received: Option<Timestamp>,
     pub(super) spool: Reader,
+    pub(super) joined: Joined,
 }
 
 /// Fetches entries and blobs. Whether they are the log's is for the bundle's verifier to say.
 pub(super) fn gather(log: &Served<'_>, selection: &Selection, spool: File) -> Result<Gathered, CliError> {
     let mut tally = Tally::new(&selection.scope);
     let mut spool = Writer::new(spool);
-    let mut first_received = None;
+    let (mut first_received, mut joined) = (None, Joined::default());
     for (index, places) in selection.picks.tiles() {
         let bundle = bundle(log, index, selection.size)?;
         let mut group = Group { index, entries: Vec::new(), blobs: BTreeMap::new() };
@@ -46,20 +48,24 @@ pub(super) fn gather(log: &Served<'_>, selection: &Selection, spool: File) -> Re
                 let _found_again = tally.entry(place, &leaf_hash(leaf), &entry, &statement);
                 let _found_again = name_blobs(&mut named, &statement);
                 first_received = first_received.or(Some(entry.envelope.received));
+                joined.entry(place, &entry, &statement);
                 group.entries.push((place, leaf.to_vec()));
             }
         }
         for digest in named.into_keys() {
             let blob = blob(log, digest)?;
             tally.blob(&digest, blob.is_some());
-            group.blobs.extend(blob.map(|blob| (digest, blob)));
+            if let Some(blob) = blob {
+                joined.blob(digest, &blob);
+                group.blobs.insert(digest, blob);
+            }
         }
         if !group.entries.is_empty() {
             spool.push(&group)?;
         }
     }
     let (scope, size) = (selection.scope.clone(), selection.size);
-    Ok(Gathered { scope, size, tally, first_received, spool: spool.finish()? })
+    Ok(Gathered { scope, size, tally, first_received, spool: spool.finish()?, joined })
 }
 
 /// The entries under the tile of level 0 at `index`.

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use ledger::bundle::manifest::{FORMAT, Manifest};
 use ledger::bundle::verify::{Report, verify_bundle};
 use ledger::bundle::write::{BundleWriter, CantWrite, Head};
-use ledger::bundle::{LOG_KEY, README};
+use ledger::bundle::{LOG_KEY, PAGE, README};
 use ledger::checkpoint::Checkpoint;
 use ledger::coverage::Period;
 use ledger::digest::Digest;
@@ -32,6 +32,7 @@ use tempfile::NamedTempFile;
 use self::gather::{Gathered, gather};
 use self::select::select;
 use crate::error::CliError;
+use crate::page::page;
 use crate::reader::Reader;
 use crate::source::Served;
 
@@ -40,6 +41,9 @@ const CHECKPOINT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Between two looks at the checkpoint.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a manifest names as the program that made it.
+pub(crate) const PROGRAM: &str = concat!("bqwitness ", env!("CARGO_PKG_VERSION"));
 
 /// Exports what `query` asks for into `file`, and says what the bundle proves.
 pub(crate) fn export(
@@ -82,28 +86,30 @@ fn describe(
     query: &Query,
     key: &VerifierKey,
 ) -> (Manifest, BTreeMap<String, Vec<u8>>, spool::Reader) {
-    let Gathered { scope, size, tally, first_received, spool } = gathered;
+    let Gathered { scope, size, tally, first_received, spool, joined } = gathered;
     let created = Timestamp::now();
     let last = tally.last_received().map_or(created, |last| last.max(created));
     let from = query.since.or(first_received).unwrap_or(created);
     let to = query.until.unwrap_or(last).min(last).max(from);
     let period = Period { from, to };
-    let files: BTreeMap<_, _> = [
-        (LOG_KEY.to_owned(), format!("{key}\n").into_bytes()),
-        (README.to_owned(), readme::text(key).into_bytes()),
-    ]
-    .into();
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         format: FORMAT.into(),
         log: key.name().into(),
         created,
-        program: format!("bqwitness {}", runtime::VERSION),
+        program: PROGRAM.into(),
         scope,
         period,
         size,
         contents: tally.settle(period),
-        files: files.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
+        files: BTreeMap::new(),
     };
+    let files: BTreeMap<_, _> = [
+        (LOG_KEY.to_owned(), format!("{key}\n").into_bytes()),
+        (README.to_owned(), readme::text(key).into_bytes()),
+        (PAGE.to_owned(), page(&manifest, &joined.calls()).into_bytes()),
+    ]
+    .into();
+    manifest.files = files.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect();
     (manifest, files, spool)
 }
 

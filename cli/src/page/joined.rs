@@ -1,0 +1,117 @@
+//! Calls put together from entries, without an index: each intent with its outcome and its SQL.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ledger::blob::Blob;
+use ledger::call::{Intent, Outcome, TableUse};
+use ledger::digest::Digest;
+use ledger::entry::{Entry, Subject};
+use ledger::search::{Call, FoundTable, MAX_SQL};
+use ledger::statement::Statement;
+use uuid::Uuid;
+
+use super::MAX_CALLS;
+
+/// The first [`MAX_CALLS`] calls of the entries that were heard.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    /// By the intent's index.
+    calls: BTreeMap<u64, Call>,
+    places: HashMap<(Uuid, u64), u64>,
+    /// The calls whose SQL has not come yet.
+    texts: HashMap<Digest, Vec<u64>>,
+}
+
+impl Joined {
+    /// In the order of the log.
+    pub(crate) fn calls(&self) -> Vec<&Call> {
+        self.calls.values().collect()
+    }
+
+    pub(crate) fn entry(&mut self, index: u64, entry: &Entry<'_>, statement: &Statement) {
+        if let Some(intent) = &statement.body.intent
+            && self.calls.len() < MAX_CALLS
+        {
+            self.intent(index, entry, statement, intent);
+        }
+        if let Some(outcome) = &statement.body.outcome
+            && let Some(place) = self.places.get(&(statement.session, outcome.call))
+            && let Some(call) = self.calls.get_mut(place)
+        {
+            end(call, index, outcome);
+        }
+    }
+
+    fn intent(&mut self, index: u64, entry: &Entry<'_>, statement: &Statement, intent: &Intent) {
+        let Subject::Workload(subject) = &entry.envelope.subject else { return };
+        let named = |table: &TableUse| FoundTable { table: table.clone(), reported: false };
+        let call = Call {
+            index,
+            outcome_index: None,
+            received: entry.envelope.received,
+            time: statement.time,
+            subject: subject.clone(),
+            connection: statement.connection.clone(),
+            session: statement.session,
+            seq: statement.seq,
+            method: intent.method.clone(),
+            http: intent.http.clone(),
+            statement_kind: intent.statement_kind.clone(),
+            tables: intent.tables.iter().map(named).collect(),
+            tables_truncated: intent.tables_truncated,
+            sql: None,
+            sql_truncated: false,
+            job: intent.job.clone(),
+            result: None,
+            status: None,
+            reason: None,
+            rows: None,
+            total_rows: None,
+            affected_rows: None,
+            forwarded: None,
+            duration_micros: None,
+            refused: intent.refused.clone(),
+        };
+        self.calls.insert(index, call);
+        self.places.insert((statement.session, statement.seq), index);
+        if let Some(sql) = statement.blobs.get("sql") {
+            self.texts.entry(sql.digest).or_default().push(index);
+        }
+    }
+
+    /// A blob that entries before it name.
+    pub(crate) fn blob(&mut self, digest: Digest, blob: &Blob) {
+        for index in self.texts.remove(&digest).unwrap_or_default() {
+            if let Some(call) = self.calls.get_mut(&index) {
+                let text = String::from_utf8_lossy(blob.content());
+                let end = text.floor_char_boundary(MAX_SQL);
+                (call.sql, call.sql_truncated) = (Some(text[..end].to_owned()), end < text.len());
+            }
+        }
+    }
+}
+
+/// What BigQuery reported wins over what was read from the request.
+fn end(call: &mut Call, index: u64, outcome: &Outcome) {
+    call.outcome_index = Some(index);
+    call.result = Some(outcome.result);
+    call.status = outcome.status;
+    call.reason = outcome.reason.clone();
+    call.forwarded = Some(outcome.forwarded);
+    call.duration_micros = Some(outcome.duration_micros);
+    let Some(reported) = &outcome.reported else { return };
+    call.statement_kind = reported.statement_kind.clone().or(call.statement_kind.take());
+    call.job = reported.job.clone().or(call.job.take());
+    (call.rows, call.total_rows) = (reported.rows, reported.total_rows);
+    call.affected_rows = reported.affected_rows;
+    let told = |table: &TableUse| FoundTable { table: table.clone(), reported: true };
+    let named = std::mem::take(&mut call.tables);
+    call.tables = reported.tables.iter().map(told).collect();
+    let unreported = named.into_iter().filter(|found| {
+        !reported.tables.iter().any(|table| {
+            (&table.dataset, &table.table, table.access)
+                == (&found.table.dataset, &found.table.table, found.table.access)
+        })
+    });
+    call.tables.extend(unreported);
+}
