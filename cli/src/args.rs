@@ -253,6 +253,9 @@ pub(crate) struct ExportArgs {
     /// The log's verifier key: a .vkey file, or the key itself.
     #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
     pub(crate) key: String,
+    /// The witnesses of the log, as a c2sp.org/tlog-policy file: it goes into the bundle, with their cosignatures.
+    #[arg(long, env = "BQWITNESS_POLICY", value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
     /// The file to write. One that is there is replaced when the new one is whole and verified.
     #[arg(short = 'o', long = "out", value_name = "FILE.bqw")]
     pub(crate) file: PathBuf,
@@ -273,6 +276,9 @@ pub(crate) struct BundleArgs {
     /// The log's verifier key: a .vkey file, or the key itself. Take it from the recorder's operator, never from a bundle.
     #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
     pub(crate) key: String,
+    /// Demand the cosignatures that this policy wants: a c2sp.org/tlog-policy file. Take it from somebody whom you trust.
+    #[arg(long, env = "BQWITNESS_POLICY", value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
     /// Also write the page for people, made anew from what was read.
     #[arg(long, value_name = "FILE.html")]
     pub(crate) page: Option<PathBuf>,

@@ -132,11 +132,24 @@ pub(crate) fn open(manifest: &Manifest) -> Vec<String> {
 fn rests(report: &Report) -> Vec<String> {
     vec![
         "the cluster and the recorder: that each speaker is the workload that its token named".into(),
-        "the sidecars: that they told what they saw; what an agent says of itself is marked as claimed".into(),
+        "the sidecars: that they told what they saw; what an agent says of itself is marked as claimed"
+            .into(),
         format!(
             "the recorder's clock: all times of receipt, {} UTC of the export included",
             time_text(report.exported)
         ),
-        "the recorder: that the log's history was not replaced as a whole. No witness has cosigned this checkpoint".into(),
+        history(report),
     ]
+}
+
+/// On whom it rests that this is the log's only history.
+fn history(report: &Report) -> String {
+    let signed = |(name, at): &(String, Timestamp)| format!("{name} at {} UTC", time_text(*at));
+    let by = report.witnesses.iter().map(signed).collect::<Vec<_>>().join(", ");
+    match (report.witnesses.is_empty(), report.witnessed) {
+        (true, false) => "the recorder: that the log's history was not replaced as a whole. No witness has cosigned this checkpoint".into(),
+        (true, true) => "the recorder: that the log's history was not replaced as a whole. The policy asks for no witness, and none has cosigned".into(),
+        (false, true) => format!("the witnesses of your policy: that the log showed everybody this one history, which existed when they cosigned it ({by})"),
+        (false, false) => format!("the recorder: that the log's history was not replaced as a whole. Cosigned by {by}, whom only the bundle names: use --policy to demand witnesses that you trust"),
+    }
 }

@@ -10,6 +10,7 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use ledger::batch::MAX_BATCH;
 use ledger::note::VerifierKey;
+use ledger::policy::{MAX_POLICY, Policy};
 use ledger::search::export::{Announcement, Entered};
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
@@ -113,6 +114,17 @@ impl Reader {
         let answer = self.runtime.borrow_mut().block_on(self.client.send(request))?;
         if answer.status() == StatusCode::OK { Ok(answer.into_body()) } else { Err(refusal(&answer)) }
     }
+}
+
+/// The policy in a file, and its text.
+pub(crate) fn read_policy(file: &Path) -> Result<(Policy, String), CliError> {
+    let failed = |error| CliError::File { path: file.into(), error };
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    if text.len() > MAX_POLICY {
+        return Err(failed(std::io::Error::other(format!("a policy has at most {MAX_POLICY} bytes"))));
+    }
+    let policy = Policy::parse(&text).map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok((policy, text))
 }
 
 /// The verifier key that a file holds, or that was typed.

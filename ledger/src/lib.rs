@@ -15,6 +15,7 @@
 //! | [`tree`], [`tile`], [`proof`] | RFC 6962 hashing in the tlog-tiles layout |
 //! | [`tlog_proof`] | one entry's proof as a file |
 //! | [`note`], [`checkpoint`], [`receipt`] | signed notes and the two texts that the log signs |
+//! | [`cosignature`], [`policy`] | what witnesses sign, and whose cosignatures are enough |
 //! | [`search`] | what is asked of the recorder's index, and its answer |
 //! | [`coverage`] | when each pod was under recording, and why it was not |
 //! | [`verify`] | the one verifier of a whole log |
@@ -25,10 +26,12 @@ pub mod blob;
 pub mod bundle;
 pub mod call;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod coverage;
 pub mod digest;
 pub mod entry;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub mod receipt;
 pub mod search;

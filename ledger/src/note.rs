@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 pub const MAX_NOTE: usize = 256 * 1024;
 
 const ED25519: u8 = 0x01;
-const SIGNATURE_MARK: &str = "\u{2014} ";
+pub(crate) const SIGNATURE_MARK: &str = "\u{2014} ";
 const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
 
 /// A key that signs notes under a name. Its text form (as Go's `sumdb/note` writes it) is a secret.
@@ -54,8 +54,10 @@ pub enum BadKey {
     /// The name is empty or has white space or a plus sign.
     #[error("a key's name is not empty and has neither white space nor '+'")]
     Name,
-    /// Not an Ed25519 key.
-    #[error("the key is not an Ed25519 key (type 0x01)")]
+    /// Of another type.
+    #[error(
+        "the key is not of the type that is needed here: a log's is 0x01, a witness's 0x04 (both Ed25519)"
+    )]
     Algorithm,
     /// The id is not that of this name and key.
     #[error("the key id does not belong to this name and key: the text was changed")]
@@ -130,16 +132,8 @@ impl fmt::Debug for SigningNoteKey {
 
 impl VerifierKey {
     fn new(name: &str, key: VerifyingKey) -> Result<Self, BadKey> {
-        if name.is_empty() || name.contains('+') || name.chars().any(|c| c.is_whitespace() || c.is_control())
-        {
-            return Err(BadKey::Name);
-        }
-        let mut hash = Sha256::new();
-        hash.update(name);
-        hash.update([b'\n', ED25519]);
-        hash.update(key.as_bytes());
-        let id = hash.finalize();
-        Ok(Self { name: name.into(), id: u32::from_be_bytes([id[0], id[1], id[2], id[3]]), key })
+        check_name(name)?;
+        Ok(Self { name: name.into(), id: key_id(name, ED25519, key.as_bytes()), key })
     }
 
     /// The key's name: for a log's key, its origin.
@@ -172,15 +166,36 @@ impl FromStr for VerifierKey {
     }
 }
 
-/// `name+id+base64(type, key)`. The name has no plus sign; base64 may.
+pub(crate) fn check_name(name: &str) -> Result<(), BadKey> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '+';
+    if name.is_empty() || name.contains(odd) { Err(BadKey::Name) } else { Ok(()) }
+}
+
+/// The first four bytes of `SHA-256(name || "\n" || type || key)`.
+pub(crate) fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> u32 {
+    let mut hash = Sha256::new();
+    hash.update(name);
+    hash.update([b'\n', kind]);
+    hash.update(key);
+    let id = hash.finalize();
+    u32::from_be_bytes([id[0], id[1], id[2], id[3]])
+}
+
 fn split_key(text: &str) -> Result<(&str, u32, [u8; 32]), BadKey> {
+    split_typed_key(text, ED25519)
+}
+
+/// `name+id+base64(type, key)`. The name has no plus sign; base64 may.
+pub(crate) fn split_typed_key(text: &str, kind: u8) -> Result<(&str, u32, [u8; 32]), BadKey> {
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(BadKey::Format);
     };
     let id = (id.len() == 8).then(|| u32::from_str_radix(id, 16).ok()).flatten().ok_or(BadKey::Format)?;
     match BASE64.decode(key).map_err(|_| BadKey::Format)?.split_first() {
-        Some((&ED25519, key)) => Ok((name, id, key.try_into().map_err(|_| BadKey::Algorithm)?)),
+        Some((found, key)) if *found == kind => {
+            Ok((name, id, key.try_into().map_err(|_| BadKey::Algorithm)?))
+        }
         _ => Err(BadKey::Algorithm),
     }
 }
@@ -210,6 +225,29 @@ impl<'a> Note<'a> {
     #[must_use]
     pub fn signers(&self) -> Vec<(&'a str, u32)> {
         self.signatures.iter().map(|signature| (signature.name, signature.id)).collect()
+    }
+
+    /// The text, of which nothing is to be believed yet.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The note with only those signature lines whose name and key id `known` is true of.
+    #[must_use]
+    pub fn with_signers(&self, known: impl Fn(&str, u32) -> bool) -> String {
+        let mut note = format!("{}\n", self.text);
+        for line in self.signatures.iter().filter(|line| known(line.name, line.id)) {
+            let bytes = [&line.id.to_be_bytes()[..], &line.signature].concat();
+            note.push_str(&format!("{SIGNATURE_MARK}{} {}\n", line.name, BASE64.encode(bytes)));
+        }
+        note
+    }
+
+    /// The bytes after the key id of the signature line with this name and id.
+    pub(crate) fn signature_of(&self, name: &str, id: u32) -> Option<&[u8]> {
+        let line = self.signatures.iter().find(|line| line.name == name && line.id == id)?;
+        Some(&line.signature)
     }
 
     /// The text, once `key` is known to have signed it.

@@ -1,5 +1,5 @@
 //! What we write, checked by tools that we did not write: Go's `golang.org/x/mod/sumdb`, in the program of
-//! `tests/foreign/go`.
+//! `tests/foreign/go`, and Tessera's fsck, in that of `tests/foreign/tessera`.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -42,6 +42,55 @@ pub fn check_log_dir(dir: &Path, vkey: &str) -> Result<Option<String>> {
     if checked.success() { Ok(Some(said)) } else { Err(Trouble::new(format!("{}: {said}", dir.display()))) }
 }
 
+/// Tessera's fsck, built.
+#[derive(Clone, Debug)]
+pub struct Tessera {
+    program: PathBuf,
+}
+
+impl Tessera {
+    /// The program, built when need be. `None`, after it has said SKIPPED, where there is no Go or only an old one.
+    ///
+    /// # Errors
+    /// It can't be built: with what Go says.
+    ///
+    /// # Panics
+    /// Where it would skip and `CI=true`.
+    pub fn find() -> Result<Option<Self>> {
+        if let Err(why) = usable_go() {
+            skip::skipped(&why);
+            return Ok(None);
+        }
+        Ok(Some(Self { program: build("tessera")? }))
+    }
+
+    /// Checks the log that is served under `url`, which ends in a slash. Exit codes are those of [`Foreign::log`].
+    ///
+    /// # Errors
+    /// The program can't be run.
+    pub fn fsck(&self, url: &str, ca: &Path, token: &Path, vkey: &str) -> Result<Finished> {
+        let mut command = Command::new(&self.program);
+        run(command.args(["fsck", url]).arg(ca).arg(token).arg(vkey.trim()), "")
+    }
+}
+
+/// Builds the Go program in `tests/foreign/<name>`.
+fn build(name: &str) -> Result<PathBuf> {
+    let folder = root().join("target/foreign");
+    std::fs::create_dir_all(&folder).doing(format!("making {}", folder.display()))?;
+    let program = folder.join(format!("{name}-checker"));
+    let lock = File::create(folder.join("lock")).doing("opening the lock of the Go build")?;
+    lock.lock().doing("waiting for another build of a Go program")?; // other test programs build it too
+    let mut go = go(&["build", "-o"]);
+    go.arg(&program).arg(".").current_dir(root().join("tests/foreign").join(name));
+    let output = go.output().doing("running go build")?;
+    if output.status.success() {
+        return Ok(program);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Trouble::new(format!("go build of tests/foreign/{name}: {said}")))
+}
+
 impl Foreign {
     /// The program, built when need be. `None`, after it has said SKIPPED, where there is no Go or only an old one.
     ///
@@ -58,27 +107,9 @@ impl Foreign {
                 skip::skipped(&why);
                 return Ok(None);
             }
-            *built = Some(Self::build()?);
+            *built = Some(Self { program: build("go")? });
         }
         Ok(built.clone())
-    }
-
-    fn build() -> Result<Self> {
-        let folder = root().join("target/foreign");
-        std::fs::create_dir_all(&folder).doing(format!("making {}", folder.display()))?;
-        let program = folder.join("foreign");
-        let lock = File::create(folder.join("lock")).doing("opening the lock of the Go build")?;
-        lock.lock().doing("waiting for another build of the Go program")?; // other test programs build it too
-        let mut go = go(&["build", "-o"]);
-        go.arg(&program).arg(".").current_dir(root().join("tests/foreign/go"));
-        let output = go.output().doing("running go build")?;
-        if output.status.success() {
-            return Ok(Self { program });
-        }
-        Err(Trouble::new(format!(
-            "go build of tests/foreign/go: {}",
-            String::from_utf8_lossy(&output.stderr)
-        )))
     }
 
     /// Checks a whole log. Exit code 0: it verifies; 1: it does not; 2: it could not be checked. The same for all below.

@@ -6,14 +6,16 @@ use crate::Verdict;
 use crate::args::{ExportArgs, Format};
 use crate::claims;
 use crate::error::CliError;
-use crate::export::export;
-use crate::reader::{Reader, read_key};
+use crate::export::{Asked, export};
+use crate::reader::{Reader, read_key, read_policy};
 use crate::render::Output;
 use crate::text::{counted, printable};
 
 pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
     let key = read_key(&args.key)?;
-    let report = export(&Reader::new(&args.reader)?, &args.filter.query(), &key, &args.file)?;
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let asked = Asked { query: args.filter.query(), key: &key, policy: policy.as_ref() };
+    let report = export(&Reader::new(&args.reader)?, &asked, &args.file)?;
     let contents = &report.manifest.contents;
     match out.format {
         Format::Json => out.json(&json!({

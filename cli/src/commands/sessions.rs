@@ -116,7 +116,7 @@ fn holes_text(session: &Session) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::args::Color;
     use ledger::entry::{Role, Workload};

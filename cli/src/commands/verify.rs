@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use ledger::bundle::BadBundle;
-use ledger::bundle::verify::{Report, verify_bundle};
+use ledger::bundle::verify::{Report, Trust, verify_bundle};
 use serde_json::json;
 
 use crate::Verdict;
@@ -14,14 +14,16 @@ use crate::claims::{Claims, Page};
 use crate::error::CliError;
 use crate::export::PROGRAM;
 use crate::page::PageMaker;
-use crate::reader::read_key;
+use crate::reader::{read_key, read_policy};
 use crate::render::Output;
 use crate::text::printable;
 
 pub(crate) fn run(args: &BundleArgs, out: Output) -> Result<Verdict, CliError> {
     let key = read_key(&args.key)?;
     let mut maker = PageMaker::default();
-    match verify_bundle(open(&args.file)?, &key, &mut maker) {
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let trust = Trust { key: &key, policy: policy.as_ref().map(|(policy, _)| policy) };
+    match verify_bundle(open(&args.file)?, trust, &mut maker) {
         Ok(report) => {
             let made = maker.page().expect("a verified bundle has a manifest");
             let page = Page::compare(&report.manifest, &made, PROGRAM);
@@ -104,6 +106,8 @@ fn as_json(report: &Report, page: Page, claims: &Claims) -> serde_json::Value {
         "manifest": report.manifest,
         "manifestDigest": report.digest,
         "export": { "index": report.export, "received": report.exported, "reader": report.reader },
+        "witnesses": report.witnesses.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
+        "witnessed": report.witnessed,
         "tiles": report.tiles,
         "bytes": report.bytes,
         "proved": claims.proved,

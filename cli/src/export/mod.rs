@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ledger::bundle::manifest::{FORMAT, Manifest};
-use ledger::bundle::verify::{Report, verify_bundle};
+use ledger::bundle::verify::{Report, Trust, verify_bundle};
 use ledger::bundle::write::{BundleWriter, CantWrite, Head};
-use ledger::bundle::{LOG_KEY, PAGE, README};
-use ledger::checkpoint::Checkpoint;
+use ledger::bundle::{LOG_KEY, PAGE, POLICY, README};
+use ledger::checkpoint::{BadCheckpoint, Checkpoint};
 use ledger::coverage::Period;
 use ledger::digest::Digest;
-use ledger::note::VerifierKey;
+use ledger::note::{Note, VerifierKey};
+use ledger::policy::Policy;
 use ledger::proof::TileSource;
 use ledger::search::Query;
 use ledger::search::export::Announcement;
@@ -45,13 +46,17 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_millis(200);
 /// What a manifest names as the program that made it.
 pub(crate) const PROGRAM: &str = concat!("bqwitness ", env!("CARGO_PKG_VERSION"));
 
-/// Exports what `query` asks for into `file`, and says what the bundle proves.
-pub(crate) fn export(
-    reader: &Reader,
-    query: &Query,
-    key: &VerifierKey,
-    file: &Path,
-) -> Result<Report, CliError> {
+/// What is to be exported, and what is trusted.
+pub(crate) struct Asked<'a> {
+    pub(crate) query: Query,
+    pub(crate) key: &'a VerifierKey,
+    /// The log's witnesses, and the text of the file that names them.
+    pub(crate) policy: Option<&'a (Policy, String)>,
+}
+
+/// Exports what was asked for into `file`, and says what the bundle proves.
+pub(crate) fn export(reader: &Reader, asked: &Asked<'_>, file: &Path) -> Result<Report, CliError> {
+    let (query, key) = (&asked.query, asked.key);
     let log = Served::new(reader);
     let size = Checkpoint::verify(&log.checkpoint()?, key)?.size;
     let selection = select(reader, query, size)?;
@@ -59,7 +64,7 @@ pub(crate) fn export(
     let unwritable = |error| CliError::File { path: file.into(), error };
     let gathered = gather(&log, &selection, tempfile::tempfile_in(folder).map_err(unwritable)?)?;
 
-    let (manifest, files, spool) = describe(gathered, query, key);
+    let (manifest, files, spool) = describe(gathered, asked);
     let bytes =
         serde_json::to_vec_pretty(&manifest).map_err(|error| CliError::CantWrite(error.to_string()))?;
     let announcement = Announcement {
@@ -69,12 +74,12 @@ pub(crate) fn export(
     };
     let index = reader.announce(&announcement)?;
 
-    let (checkpoint, note) = checkpoint_above(&log, index, key)?;
+    let (checkpoint, note) = checkpoint_above(&log, index, asked)?;
     let leaf = reader.get_private(&format!("/v1/entries/{index}"))?;
     let head = Head { manifest: &bytes, files: &files, checkpoint: &note };
     let written = NamedTempFile::new_in(folder).map_err(unwritable)?;
     write(written.as_file(), &head, &checkpoint, &Tiles(&log), spool, (index, &leaf))?;
-    let report = check(written.path(), key)?;
+    let report = check(written.path(), asked)?;
     written.as_file().sync_all().map_err(unwritable)?;
     written.persist(file).map_err(|error| unwritable(error.error))?;
     Ok(report)
@@ -83,8 +88,7 @@ pub(crate) fn export(
 /// The manifest, the files that it vouches for, and what was gathered.
 fn describe(
     gathered: Gathered,
-    query: &Query,
-    key: &VerifierKey,
+    Asked { query, key, policy }: &Asked<'_>,
 ) -> (Manifest, BTreeMap<String, Vec<u8>>, spool::Reader) {
     let Gathered { scope, size, tally, first_received, spool, joined } = gathered;
     let created = Timestamp::now();
@@ -103,12 +107,13 @@ fn describe(
         contents: tally.settle(period),
         files: BTreeMap::new(),
     };
-    let files: BTreeMap<_, _> = [
+    let mut files: BTreeMap<_, _> = [
         (LOG_KEY.to_owned(), format!("{key}\n").into_bytes()),
         (README.to_owned(), readme::text(key).into_bytes()),
         (PAGE.to_owned(), page(&manifest, &joined.calls()).into_bytes()),
     ]
     .into();
+    files.extend(policy.map(|(_, text)| (POLICY.to_owned(), text.clone().into_bytes())));
     manifest.files = files.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect();
     (manifest, files, spool)
 }
@@ -117,14 +122,24 @@ fn describe(
 fn checkpoint_above(
     log: &Served<'_>,
     index: u64,
-    key: &VerifierKey,
+    Asked { key, policy, .. }: &Asked<'_>,
 ) -> Result<(Checkpoint, Vec<u8>), CliError> {
     let deadline = Instant::now() + CHECKPOINT_LIMIT;
     loop {
-        let note = log.checkpoint()?;
-        let checkpoint = Checkpoint::verify(&note, key)?;
-        if checkpoint.size > index {
-            return Ok((checkpoint, note));
+        let bytes = log.checkpoint()?;
+        let checkpoint = Checkpoint::verify(&bytes, key)?;
+        let note = Note::parse(&bytes).map_err(BadCheckpoint::from)?;
+        let policy = policy.map(|(policy, _)| policy);
+        let witnessed =
+            policy.is_none_or(|policy| policy.check(&note).is_ok_and(|witnessed| witnessed.enough));
+        if checkpoint.size > index && witnessed {
+            // Lines that nobody here can check stay out.
+            let note = note.with_signers(|name, id| {
+                let mut witnesses = policy.into_iter().flat_map(|policy| policy.witnesses().values());
+                (name, id) == (key.name(), key.id())
+                    || witnesses.any(|witness| (name, id) == (witness.key.name(), witness.key.id()))
+            });
+            return Ok((checkpoint, note.into_bytes()));
         }
         if Instant::now() > deadline {
             return Err(CliError::NoCheckpoint(CHECKPOINT_LIMIT));
@@ -156,9 +171,10 @@ fn write(
 }
 
 /// Nothing is handed out that an auditor would refuse.
-fn check(path: &Path, key: &VerifierKey) -> Result<Report, CliError> {
+fn check(path: &Path, Asked { key, policy, .. }: &Asked<'_>) -> Result<Report, CliError> {
+    let trust = Trust { key, policy: policy.map(|(policy, _)| policy) };
     let file = File::open(path).map_err(|error| CliError::File { path: path.into(), error })?;
-    let report = verify_bundle(BufReader::new(file), key, &mut ())
+    let report = verify_bundle(BufReader::new(file), trust, &mut ())
         .map_err(|error| CliError::Unverified(error.to_string()))?;
     Ok(report)
 }

@@ -84,7 +84,8 @@ impl Joined {
         for index in self.texts.remove(&digest).unwrap_or_default() {
             if let Some(call) = self.calls.get_mut(&index) {
                 let text = String::from_utf8_lossy(blob.content());
-                let end = text.floor_char_boundary(MAX_SQL);
+                let end =
+                    (0..=MAX_SQL.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
                 (call.sql, call.sql_truncated) = (Some(text[..end].to_owned()), end < text.len());
             }
         }

@@ -27,6 +27,8 @@ use std::io;
 
 use crate::checkpoint::BadCheckpoint;
 use crate::digest::Digest;
+use crate::note::BadNote;
+use crate::policy::BadPolicy;
 use crate::tile::{BadTile, Level, Tile};
 
 pub use self::contents::{Named, Tally, name_blobs};
@@ -37,6 +39,9 @@ pub const MANIFEST: &str = "manifest.json";
 
 /// The name of the member with the log's verifier key.
 pub const LOG_KEY: &str = "keys/log.vkey";
+
+/// The name of the member with the policy that names the witnesses whose cosignatures the checkpoint has.
+pub const POLICY: &str = "keys/policy";
 
 /// The name of the member that people read first.
 pub const README: &str = "README.txt";
@@ -136,6 +141,15 @@ pub enum BadBundle {
     /// The checkpoint has a line that nobody can check.
     #[error("the checkpoint is signed by {0:?}, of whom the bundle has no key")]
     Signer(String),
+    /// A line in somebody's name is not theirs.
+    #[error("the checkpoint: {0}")]
+    Cosignature(BadNote),
+    /// Not enough witnesses of the policy that the verifier was given.
+    #[error("the checkpoint is not cosigned by enough of the policy's witnesses: {}", if .0.is_empty() { "by none".to_owned() } else { format!("only by {}", .0.join(", ")) })]
+    Quorum(Vec<String>),
+    /// The policy in the bundle can't be read.
+    #[error("the policy in the bundle: {0}")]
+    Policy(BadPolicy),
     /// A tile is not one.
     #[error("{name}: {error}")]
     Tile {
@@ -184,7 +198,9 @@ impl BadBundle {
             Self::Digest { .. } => "digest",
             Self::Checkpoint(_) => "checkpoint",
             Self::Key { .. } => "key",
-            Self::Signer(_) => "signer",
+            Self::Signer(_) | Self::Cosignature(_) => "signer",
+            Self::Quorum(_) => "quorum",
+            Self::Policy(_) => "policy",
             Self::Tile { .. } | Self::Step { .. } => "tile",
             Self::Entry { .. } => "entry",
             Self::Contents(_) => "contents",

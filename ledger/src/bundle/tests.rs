@@ -9,16 +9,18 @@ use uuid::Uuid;
 use super::archive::BLOCK;
 use super::contents::{self, Named, name_blobs};
 use super::manifest::{FORMAT, Manifest, Range, Scope};
-use super::verify::{Observer, Report, verify_bundle};
+use super::verify::{Observer, Report, Trust, verify_bundle};
 use super::write::{BundleWriter, Head};
 use super::*;
 use crate::blob::Blob;
 use crate::call::{CallResult, HttpTarget, Intent, Outcome};
 use crate::checkpoint::Checkpoint;
+use crate::cosignature::WitnessSigner;
 use crate::coverage::Period;
 use crate::entry::tests::envelope;
 use crate::entry::{self, Entry, Envelope, Role, Subject};
 use crate::note::SigningNoteKey;
+use crate::policy::Policy;
 use crate::proof::TileSource;
 use crate::search::Query;
 use crate::statement::{
@@ -43,6 +45,7 @@ struct Log {
     leaves: Vec<Vec<u8>>,
     blobs: BTreeMap<Digest, Blob>,
     tiles: RefCell<BTreeMap<Tile, Vec<Hash>>>,
+    witnesses: Vec<WitnessSigner>,
 }
 
 impl TileSource for Log {
@@ -171,11 +174,14 @@ impl Log {
     /// A bundle of these entries; `lie` may change what the manifest says.
     fn export_as(&mut self, scope: Scope, indexes: &[u64], lie: impl FnOnce(&mut Manifest)) -> Vec<u8> {
         let period = Period { from: at(0), to: at(self.leaves.len()) };
-        let files: BTreeMap<String, Vec<u8>> = [
+        let mut files: BTreeMap<String, Vec<u8>> = [
             (LOG_KEY.to_owned(), format!("{}\n", key().verifier()).into_bytes()),
             (README.to_owned(), b"read me\n".to_vec()),
         ]
         .into();
+        if !self.witnesses.is_empty() {
+            files.insert(POLICY.to_owned(), policy_of(&self.witnesses).into_bytes());
+        }
         let mut tally = Tally::new(&scope);
         let groups: Vec<_> = indexes.chunk_by(|one, next| one / TILE_WIDTH == next / TILE_WIDTH).collect();
         let mut blobs_of = Vec::new();
@@ -207,7 +213,7 @@ impl Log {
         let bytes = serde_json::to_vec(&manifest).expect("plain");
         let export = self.enter_export(&manifest, Digest::of(&bytes));
         let checkpoint = self.checkpoint();
-        let note = checkpoint.sign(&key());
+        let note = format!("{}{}", checkpoint.sign(&key()), self.cosign(&checkpoint));
         let head = Head { manifest: &bytes, files: &files, checkpoint: note.as_bytes() };
         let mut writer = BundleWriter::begin(Vec::new(), &head, &checkpoint, &*self).expect("a whole log");
         for (group, blobs) in groups.iter().zip(&blobs_of) {
@@ -216,6 +222,11 @@ impl Log {
             writer.group(group[0] / TILE_WIDTH, &entries, blobs).expect("a whole log");
         }
         writer.finish(export, &self.leaves[usize::try_from(export).expect("small")]).expect("a whole log")
+    }
+
+    /// The lines of its witnesses.
+    fn cosign(&self, checkpoint: &Checkpoint) -> String {
+        self.witnesses.iter().map(|witness| witness.cosign(&checkpoint.text(), at(0))).collect()
     }
 
     fn enter_export(&mut self, manifest: &Manifest, digest: Digest) -> u64 {
@@ -233,8 +244,12 @@ impl Log {
     }
 }
 
+fn trust(key: &SigningNoteKey) -> Trust<'_> {
+    Trust { key: key.verifier(), policy: None }
+}
+
 fn verify(bytes: &[u8]) -> Result<Report, BadBundle> {
-    verify_bundle(bytes, key().verifier(), &mut ())
+    verify_bundle(bytes, trust(&key()), &mut ())
 }
 
 /// The verdict of a bundle that must not be believed.
@@ -294,7 +309,7 @@ fn everything_is_proved_to_be_everything() {
     let (scope, size) = (log.everything(), log.size());
     let bytes = log.export(scope, &(0..size).collect::<Vec<_>>());
     let mut heard = Heard::default();
-    let report = verify_bundle(&bytes[..], key().verifier(), &mut heard).expect("a whole bundle");
+    let report = verify_bundle(&bytes[..], trust(&key()), &mut heard).expect("a whole bundle");
     assert!(report.is_verified(), "{:?}", report.findings);
     assert_eq!(heard.entries, (0..size).collect::<Vec<_>>());
     let contents = &report.manifest.contents;
@@ -348,6 +363,42 @@ fn a_deleted_blob_is_named_absent() {
     let bytes = log.export(scope, &(0..8).collect::<Vec<_>>());
     let contents = verify(&bytes).expect("a bundle").manifest.contents;
     assert_eq!((contents.blobs, contents.blobs_absent), (2, 1));
+}
+
+fn witness(number: u8) -> WitnessSigner {
+    WitnessSigner::from_seed(&format!("witness.example/{number}"), &[number; 32]).expect("a fine name")
+}
+
+fn policy_of(witnesses: &[WitnessSigner]) -> String {
+    let named =
+        witnesses.iter().zip(0..).map(|(witness, n)| format!("witness w{n} {}\n", witness.verifier()));
+    let members: String = (0..witnesses.len()).map(|n| format!(" w{n}")).collect();
+    format!("{}group all all{members}\nquorum all\n", named.collect::<String>())
+}
+
+#[test]
+fn witnesses_are_named_and_the_verifiers_own_policy_decides() {
+    let mut log = Log::of(2, 2);
+    log.witnesses = vec![witness(1), witness(2)];
+    let scope = log.everything();
+    let bytes = log.export(scope, &(0..12).collect::<Vec<_>>());
+    let report = verify(&bytes).expect("a bundle");
+    assert_eq!((report.witnesses.len(), report.witnessed), (2, false), "named by the bundle alone");
+    let check = |witnesses: &[WitnessSigner]| {
+        let policy = Policy::parse(&policy_of(witnesses)).expect("a policy");
+        verify_bundle(&bytes[..], Trust { policy: Some(&policy), ..trust(&key()) }, &mut ())
+    };
+    let report = check(&[witness(2)]).expect("a bundle");
+    assert_eq!((report.witnesses, report.witnessed), (vec![("w0".to_owned(), at(0))], true));
+    assert!(matches!(check(&[witness(2), witness(3)]), Err(BadBundle::Quorum(_))));
+    assert!(matches!(check(&[witness(3)]), Err(BadBundle::Quorum(_))));
+    for place in 0..bytes.len() {
+        if bytes[place..].starts_with(b" witness.example/1 ") {
+            let mut changed = bytes.clone();
+            changed[place + 40] ^= 1; // in its signature
+            let _refused = refused(&changed);
+        }
+    }
 }
 
 /// Every way to change a bundle without the key.
@@ -460,9 +511,9 @@ mod alterations {
     fn another_log() {
         let bytes = small();
         let other = SigningNoteKey::from_seed("example.com/other", &[7; 32]).expect("a fine name");
-        assert!(matches!(verify_bundle(&bytes[..], other.verifier(), &mut ()), Err(BadBundle::Key { .. })));
+        assert!(matches!(verify_bundle(&bytes[..], trust(&other), &mut ()), Err(BadBundle::Key { .. })));
         let other = SigningNoteKey::from_seed(ORIGIN, &[8; 32]).expect("a fine name");
-        assert!(matches!(verify_bundle(&bytes[..], other.verifier(), &mut ()), Err(BadBundle::Key { .. })));
+        assert!(matches!(verify_bundle(&bytes[..], trust(&other), &mut ()), Err(BadBundle::Key { .. })));
     }
 
     #[test]

@@ -10,14 +10,15 @@ use super::contents::{self, Named, Tally, name_blobs};
 use super::ladder::Ladder;
 use super::manifest::{FORMAT, Manifest, Scope};
 use super::{
-    BadBundle, CHECKPOINT, LOG_KEY, MANIFEST, MAX_FILE, MAX_MANIFEST, blob_name, export_name, group,
+    BadBundle, CHECKPOINT, LOG_KEY, MANIFEST, MAX_FILE, MAX_MANIFEST, POLICY, blob_name, export_name, group,
     group_name, tile_name,
 };
 use crate::blob::{Blob, MAX_CONTENT, SALT_LEN};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{BadCheckpoint, Checkpoint};
 use crate::digest::Digest;
 use crate::entry::{Entry, MAX_ENTRY, Role, Subject};
 use crate::note::{MAX_NOTE, Note, VerifierKey};
+use crate::policy::{MAX_POLICY, Policy};
 use crate::statement::{ReadExport, Statement};
 use crate::tile::{Level, TILE_WIDTH, Tile, parse_hashes};
 use crate::tree::leaf_hash;
@@ -25,6 +26,15 @@ use crate::verify::{Finding, MAX_FINDINGS, What};
 
 /// Greatest length of a key's member, in bytes.
 const MAX_KEY: usize = 4096;
+
+/// What the verifier believes.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    /// The log's key.
+    pub key: &'a VerifierKey,
+    /// Which witnesses must have cosigned the checkpoint; none when absent.
+    pub policy: Option<&'a Policy>,
+}
 
 /// Hears what a bundle holds while it is verified. What it hears is not yet evidence: only the report says so.
 pub trait Observer {
@@ -47,6 +57,11 @@ pub struct Report {
     pub digest: Digest,
     /// What the log's key signed.
     pub checkpoint: Checkpoint,
+    /// The witnesses whose cosignatures hold, and when they signed. Those of the verifier's own policy, if it has one;
+    /// else those that the bundle names, for whom nobody vouches.
+    pub witnesses: Vec<(String, Timestamp)>,
+    /// True when the verifier's own policy is satisfied.
+    pub witnessed: bool,
     /// Index of the `read.export` entry.
     pub export: u64,
     /// When the recorder wrote it.
@@ -71,28 +86,29 @@ impl Report {
     }
 }
 
-/// Verifies the bundle that `input` reads, by the log's `key`.
+/// Verifies the bundle that `input` reads, by what the verifier trusts.
 ///
 /// # Errors
 /// [`BadBundle`]: the first thing because of which the file is not a bundle that proves its contents.
 /// [`BadBundle::is_finding`] tells that from a file that can't be read. What entries say of each other is in the report.
 pub fn verify_bundle<R: Read>(
     input: R,
-    key: &VerifierKey,
+    trust: Trust<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Report, BadBundle> {
     let mut archive = ArchiveReader::new(input);
-    let (manifest, digest) = read_manifest(&mut archive, key)?;
+    let (manifest, digest) = read_manifest(&mut archive, trust.key)?;
     observer.manifest(&manifest);
-    read_files(&mut archive, &manifest, key)?;
-    let checkpoint = read_checkpoint(&mut archive, key)?;
+    let named = read_files(&mut archive, &manifest, trust.key)?;
+    let (checkpoint, witnesses) = read_checkpoint(&mut archive, trust, named.as_ref())?;
     let mut tiles = 0;
     let ladder = read_edge(&mut archive, &checkpoint, &mut tiles)?;
     let tally = Tally::new(&manifest.scope);
     let mut walk =
         Walk { archive, ladder, tally, owed: None, tiles, findings: Vec::new(), findings_total: 0 };
     let (index, leaf) = walk.contents(observer)?;
-    walk.finish(manifest, digest, checkpoint, index, &leaf)
+    let report = walk.finish(manifest, digest, checkpoint, index, &leaf)?;
+    Ok(Report { witnesses, witnessed: trust.policy.is_some(), ..report })
 }
 
 fn unexpected(found: Option<&Member>, expected: impl Into<String>) -> BadBundle {
@@ -130,41 +146,69 @@ fn read_manifest<R: Read>(
     Ok((manifest, Digest::of(&bytes)))
 }
 
-/// The members that the manifest's digests vouch for, in the order of their names.
+/// The members that the manifest's digests vouch for, in the order of their names. Gives the policy among them.
 fn read_files<R: Read>(
     archive: &mut ArchiveReader<R>,
     manifest: &Manifest,
     key: &VerifierKey,
-) -> Result<(), BadBundle> {
+) -> Result<Option<Policy>, BadBundle> {
+    let mut policy = None;
     if !manifest.files.contains_key(LOG_KEY) {
         return Err(BadBundle::Contents("there is no key"));
     }
     for (name, digest) in &manifest.files {
         let member = named(archive, name)?;
-        let content = archive.content(&member, if name == LOG_KEY { MAX_KEY } else { MAX_FILE })?;
+        let limit = match name.as_str() {
+            LOG_KEY => MAX_KEY,
+            POLICY => MAX_POLICY,
+            _ => MAX_FILE,
+        };
+        let content = archive.content(&member, limit)?;
         if Digest::of(&content) != *digest {
             return Err(BadBundle::Digest { name: name.clone() });
         }
         if name == LOG_KEY && content != format!("{key}\n").into_bytes() {
             return Err(BadBundle::Key { found: String::from_utf8_lossy(&content).trim().to_owned() });
         }
+        if name == POLICY {
+            let text = String::from_utf8_lossy(&content);
+            policy = Some(Policy::parse(&text).map_err(BadBundle::Policy)?);
+        }
     }
-    Ok(())
+    Ok(policy)
 }
 
+/// The checkpoint, and the witnesses whose cosignatures hold.
 fn read_checkpoint<R: Read>(
     archive: &mut ArchiveReader<R>,
-    key: &VerifierKey,
-) -> Result<Checkpoint, BadBundle> {
+    Trust { key, policy }: Trust<'_>,
+    bundled: Option<&Policy>,
+) -> Result<(Checkpoint, Vec<(String, Timestamp)>), BadBundle> {
     let member = named(archive, CHECKPOINT)?;
-    let note = archive.content(&member, MAX_NOTE)?;
-    let checkpoint = Checkpoint::verify(&note, key)?;
-    let signers = Note::parse(&note).map_err(crate::checkpoint::BadCheckpoint::from)?.signers();
-    // Whoever is not known here signs bytes that nobody checks.
-    match signers.into_iter().find(|signer| *signer != (key.name(), key.id())) {
-        Some((name, _)) => Err(BadBundle::Signer(name.to_owned())),
-        None => Ok(checkpoint),
+    let bytes = archive.content(&member, MAX_NOTE)?;
+    let checkpoint = Checkpoint::verify(&bytes, key)?;
+    let note = Note::parse(&bytes).map_err(BadCheckpoint::from)?;
+    let policies = || [policy, bundled].into_iter().flatten();
+    let known: Vec<_> = policies().flat_map(|policy| policy.witnesses().values()).map(|w| &w.key).collect();
+    let mut seen = Vec::new();
+    for signer in note.signers() {
+        // Whoever is not known here, and a second line of one who is, would be bytes that nobody checks.
+        let is_known =
+            signer == (key.name(), key.id()) || known.iter().any(|key| signer == (key.name(), key.id()));
+        if !is_known || seen.contains(&signer) {
+            return Err(BadBundle::Signer(signer.0.to_owned()));
+        }
+        seen.push(signer);
     }
+    let mut witnesses = Vec::new();
+    for policy in [bundled, policy].into_iter().flatten() {
+        witnesses = policy.check(&note).map_err(BadBundle::Cosignature)?.by;
+    }
+    let enough = policy.map(|policy| policy.check(&note)).transpose().map_err(BadBundle::Cosignature)?;
+    if enough.is_some_and(|witnessed| !witnessed.enough) {
+        return Err(BadBundle::Quorum(witnesses.into_iter().map(|(name, _)| name).collect()));
+    }
+    Ok((checkpoint, witnesses))
 }
 
 fn read_edge<R: Read>(
@@ -377,6 +421,8 @@ impl<R: Read> Walk<R> {
             manifest,
             digest,
             checkpoint,
+            witnesses: Vec::new(),
+            witnessed: false,
             export: index,
             exported,
             reader: export.reader,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bqwitness_tests::foreign::Tessera;
 use bqwitness_tests::identity::Pod;
 use bqwitness_tests::programs::{AUDIENCE, program};
 use http::StatusCode;
@@ -89,6 +90,8 @@ async fn evidence_leaves_the_recorder_and_stands_alone() {
     assert!(sidecar.stop("test").await);
     let desk = Desk::new(&stand, &recorder);
 
+    // log.start, and the session's eleven: an export has what a checkpoint covers.
+    assert_eq!(desk.run(&["search", "--wait", "12"]).await.code, Some(0));
     let all = desk.export(&["-o", "all.bqw"]).await;
     let some = desk.export(&["--table", "billing.invoices", "-o", "some.bqw"]).await;
     let session = desk.export(&["--agent", "agents/billing", "-o", "session.bqw"]).await;
@@ -112,8 +115,8 @@ async fn evidence_leaves_the_recorder_and_stands_alone() {
 
     let (code, told) = desk.verify("session.bqw").await;
     assert_eq!((code, &told["manifest"]["scope"]["kind"]), (Some(0), &"sessions".into()), "{told}");
-    // session.start, four intents with their outcomes, session.end: heartbeats come later than this.
-    assert_eq!(session["entries"], 10);
+    // session.start, a heartbeat, four intents with their outcomes, session.end.
+    assert_eq!((session["calls"].as_u64(), session["entries"].as_u64()), (Some(4), Some(11)));
 
     // The page is what the entries make of themselves, and can be made again.
     let said = desk.run(&["verify", "all.bqw", "--page", "page.html"]).await;
@@ -145,4 +148,32 @@ async fn evidence_leaves_the_recorder_and_stands_alone() {
         flip(&desk.file("all.bqw"), place);
     }
     assert_eq!(desk.run(&["verify", "nothing.bqw"]).await.code, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tesseras_fsck_believes_the_served_log_and_no_other() {
+    let Some(tessera) = Tessera::find().unwrap() else { return };
+    let stand = Stand::new();
+    let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+    let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
+    let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+    for number in 0..130 {
+        query(&stand, &sidecar, &format!("SELECT {number}")).await; // two entries each: a full tile and more
+    }
+    assert!(sidecar.stop("test").await);
+    let desk = Desk::new(&stand, &recorder);
+    let _covers_all = desk.export(&["-o", "all.bqw"]).await;
+    let vkey = std::fs::read_to_string(stand.data().join("log.vkey")).unwrap();
+    let url = format!("https://{}/log/", recorder.address);
+    let fsck = || tessera.fsck(&url, &stand.recorder_ca(), &desk.file("auditor.token"), &vkey).unwrap();
+    let checked = fsck();
+    assert_eq!((checked.code, checked.stdout.trim()), (Some(0), "verified"), "{}", checked.said());
+    for (name, place) in [("log/tile/entries/000", 700), ("log/tile/0/000", 40)] {
+        flip(&stand.data().join(name), place);
+        let checked = fsck();
+        assert_eq!(checked.code, Some(1), "{name}: {}", checked.said());
+        flip(&stand.data().join(name), place);
+    }
+    assert_eq!(fsck().code, Some(0), "it is whole again");
+    recorder.stop().await;
 }
