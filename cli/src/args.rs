@@ -72,6 +72,10 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Verify such a file by the log's key. Says what it proves, and what rests on whom.
     Verify(BundleArgs),
+    /// Cosign checkpoints of logs, each only if it continues the one before: a standard c2sp.org/tlog-witness.
+    Witness(WitnessArgs),
+    /// Check that a log still continues what was seen of it last time, and remember what is there now.
+    Monitor(MonitorArgs),
     /// Verify a whole log: every entry, tile, session chain and blob, against the log's key.
     VerifyLog(VerifyArgs),
     /// Put the sidecar into the pods of a manifest, as the operator's webhook does, and print it.
@@ -282,6 +286,41 @@ pub(crate) struct BundleArgs {
     /// Also write the page for people, made anew from what was read.
     #[arg(long, value_name = "FILE.html")]
     pub(crate) page: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WitnessArgs {
+    /// The witness's name, like a URL without scheme: witness.example.com/w1. It never changes.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// The key of a log to cosign: a .vkey file, or the key itself (repeatable).
+    #[arg(long, value_name = "VKEY", required = true)]
+    pub(crate) log: Vec<String>,
+    /// Directory of its key and of the last checkpoint of each log. Never bring back an older copy of it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Address to listen on (plain HTTP: all that is said there is signed).
+    #[arg(long, default_value = "127.0.0.1:8444", value_name = "ADDR")]
+    pub(crate) listen: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MonitorArgs {
+    /// The recorder, https://HOST:PORT.
+    #[arg(long, env = "BQWITNESS_RECORDER", value_name = "URL")]
+    pub(crate) recorder: String,
+    /// PEM file with the recorder's CA; the system's roots when absent.
+    #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
+    pub(crate) recorder_ca: Option<PathBuf>,
+    /// The log's verifier key: a .vkey file, or the key itself.
+    #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
+    pub(crate) key: String,
+    /// File with the last checkpoint seen; made at the first run. It is kept as it is when the log does not continue it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: PathBuf,
+    /// Also write metrics there, for a node exporter's textfile collector.
+    #[arg(long, value_name = "FILE.prom")]
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -10,6 +10,7 @@ mod reader;
 mod render;
 mod source;
 mod text;
+mod witness;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -54,6 +55,8 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::Coverage(coverage) => commands::coverage::run(&coverage, out),
         Command::Export(export) => commands::export::run(&export, out),
         Command::Verify(verify) => commands::verify::run(&verify, out),
+        Command::Witness(witness) => commands::witness::run(&witness, out),
+        Command::Monitor(monitor) => commands::monitor::run(&monitor, out),
         Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),
         Command::Inject(inject) => commands::inject::run(&inject, out),
         Command::Completions { shell } => {

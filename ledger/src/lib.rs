@@ -19,6 +19,7 @@
 //! | [`search`] | what is asked of the recorder's index, and its answer |
 //! | [`coverage`] | when each pod was under recording, and why it was not |
 //! | [`verify`] | the one verifier of a whole log |
+//! | [`witness`] | what a witness decides |
 //! | [`bundle`] | a part of a log that proves itself: its file, its writer, its verifier |
 
 pub mod batch;
@@ -41,3 +42,4 @@ pub mod tile;
 pub mod tlog_proof;
 pub mod tree;
 pub mod verify;
+pub mod witness;

@@ -16,7 +16,7 @@ pub trait TileSource {
 }
 
 /// The proof does not fit.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadProof {
     /// The index is not below the size, or the old size is above the new one.
     #[error("there is no such proof: {0} is not within a tree of {1}")]

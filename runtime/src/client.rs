@@ -38,15 +38,23 @@ impl HttpsClient {
     /// `https` only. The ALPN protocols of `tls` must be empty: they are set here.
     #[must_use]
     pub fn new(tls: ClientConfig, timeout: Duration, max_answer: usize) -> Self {
+        Self::with_schemes(tls, timeout, max_answer, false)
+    }
+
+    /// The same, which also talks plain `http`: for what is public and signed on both ways, and for nothing else.
+    #[must_use]
+    pub fn for_signed_notes(tls: ClientConfig, timeout: Duration, max_answer: usize) -> Self {
+        Self::with_schemes(tls, timeout, max_answer, true)
+    }
+
+    fn with_schemes(tls: ClientConfig, timeout: Duration, max_answer: usize, plain: bool) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
+        let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
+        let builder = if plain { builder.https_or_http() } else { builder.https_only() };
+        let connector = builder.enable_all_versions().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())

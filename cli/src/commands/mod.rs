@@ -3,6 +3,7 @@
 pub(crate) mod coverage;
 pub(crate) mod export;
 pub(crate) mod inject;
+pub(crate) mod monitor;
 pub(crate) mod proof;
 pub(crate) mod replay;
 pub(crate) mod search;
@@ -11,3 +12,4 @@ pub(crate) mod show;
 pub(crate) mod tail;
 pub(crate) mod verify;
 pub(crate) mod verify_log;
+pub(crate) mod witness;
