@@ -6,18 +6,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::policy::Policy;
 use ledger::statement::LogEvent;
 use prometheus::Registry;
 use runtime::drain::Drain;
 use runtime::readiness::Readiness;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::certificate::{Certificate, CertificateError};
 use crate::api::stall::Patience;
-use crate::api::{Api, server};
+use crate::api::{Api, Witnessed, server};
 use crate::authn::Verifier;
 use crate::authn::source::KeysError;
 use crate::config::Config;
@@ -27,7 +28,10 @@ use crate::metrics::{Metrics, RELOAD_CERTIFICATE, RELOAD_KEYS};
 use crate::sequencer::{Queue, Sequencer};
 use crate::store::error::StoreError;
 use crate::store::files::{LocalFiles, Lock};
+use crate::store::publish::Published;
+use crate::store::reader::LogReader;
 use crate::store::recover::{self, Opened};
+use crate::witness::Witnesses;
 
 /// How long a drain waits for requests that are under way.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(15);
@@ -56,6 +60,9 @@ pub enum AppError {
     /// The port file can't be written.
     #[error("--port-file {0}: {1}")]
     PortFile(String, std::io::Error),
+    /// The witnesses' policy can't be used.
+    #[error("--witness-policy {0}: {1}")]
+    Policy(String, String),
     /// A metric is registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -78,6 +85,7 @@ impl AppError {
             Self::Tls(_) => "bad_tls",
             Self::Listen(..) => "listen",
             Self::PortFile(..) => "port_file",
+            Self::Policy(..) => "bad_policy",
             Self::Metrics(_) => "metrics",
             Self::System(_) => "system",
             Self::Panicked(_) => "panicked",
@@ -136,7 +144,10 @@ impl App {
         })?;
         drop(recovering);
 
-        let api = Arc::new(Api::new(verifier, queue.clone(), key, reader, searcher, metrics.clone()));
+        let newest = watch_witnesses(&config, &reader, &metrics, &mut tasks)?;
+        let witnessed = Witnessed { newest, wait: config.wait_for_witnesses };
+        let api =
+            Arc::new(Api::new(verifier, queue.clone(), key, reader, searcher, witnessed, metrics.clone()));
         let (listener, listen) = listen(config.listen).await?;
         let (drain, watch) = runtime::drain::channel();
         tasks.push(tokio::spawn(server::serve(
@@ -227,6 +238,23 @@ impl Worker {
     fn error(self) -> Option<AppError> {
         self.ended.and_then(Result::err)
     }
+}
+
+/// Begins to ask the witnesses, where there are any.
+fn watch_witnesses(
+    config: &Config,
+    reader: &LogReader,
+    metrics: &Arc<Metrics>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Result<watch::Receiver<Option<Published>>, AppError> {
+    let Some(file) = &config.witness_policy else { return Ok(watch::channel(None).1) };
+    let bad = |what: String| AppError::Policy(file.display().to_string(), what);
+    let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+    let policy = Policy::parse(&text).map_err(|error| bad(error.to_string()))?;
+    let client = Witnesses::client().map_err(|error| bad(error.to_string()))?;
+    let (witnesses, newest) = Witnesses::new(policy, client, reader.clone(), metrics.clone());
+    tasks.push(tokio::spawn(witnesses.run()));
+    Ok(newest)
 }
 
 async fn open_log(config: &Config, metrics: Arc<Metrics>) -> Result<(Lock, Opened), AppError> {

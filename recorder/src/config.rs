@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use runtime::telemetry::LogFormat;
@@ -71,6 +72,12 @@ pub struct Args {
     /// Service account that may read everything (repeatable, or separated by commas)
     #[arg(long, env = "BQWITNESS_READER", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
     reader: Vec<String>,
+    /// The witnesses that cosign checkpoints: a c2sp.org/tlog-policy file
+    #[arg(long, env = "BQWITNESS_WITNESS_POLICY", value_name = "FILE")]
+    witness_policy: Option<PathBuf>,
+    /// How long receipts wait for the witnesses, in seconds; 0: not at all. What is not cosigned by then is answered 503
+    #[arg(long, env = "BQWITNESS_WAIT_FOR_WITNESSES", default_value = "0", value_name = "SECONDS")]
+    wait_for_witnesses: String,
     /// File that gets the addresses in use, as JSON, once both listen
     #[arg(long, env = "BQWITNESS_PORT_FILE", value_name = "FILE")]
     port_file: Option<PathBuf>,
@@ -111,6 +118,10 @@ pub struct Config {
     pub clusters: Option<PathBuf>,
     /// The other clusters.
     pub others: Vec<Trust>,
+    /// File that names the witnesses.
+    pub witness_policy: Option<PathBuf>,
+    /// How long receipts wait for them; zero: not at all.
+    pub wait_for_witnesses: Duration,
     /// File that gets the addresses.
     pub port_file: Option<PathBuf>,
     /// Log filter.
@@ -172,6 +183,8 @@ impl Args {
             cluster,
             operator,
             reader,
+            witness_policy,
+            wait_for_witnesses,
             port_file,
             log_level,
             log_format,
@@ -195,6 +208,8 @@ impl Args {
         let cluster = mistakes.need("cluster", cluster.filter(|cluster| !cluster.is_empty()));
         let operators = mistakes.take("operator", accounts(&operator));
         let readers = mistakes.take("reader", accounts(&reader));
+        let wait_for_witnesses =
+            mistakes.take("wait-for-witnesses", parse_wait(&wait_for_witnesses, witness_policy.is_some()));
         let log_format = mistakes.take("log-format", log_format.parse::<LogFormat>());
         let config = (|| {
             let audience = audience?;
@@ -217,6 +232,8 @@ impl Args {
                 means: means?,
                 clusters,
                 others: others?,
+                witness_policy,
+                wait_for_witnesses: wait_for_witnesses?,
                 port_file,
                 log_level,
                 log_format: log_format?,
@@ -271,6 +288,8 @@ impl Config {
             ("cluster", cluster.clone()),
             ("operator", join(operators)),
             ("reader", join(readers)),
+            ("witness-policy", file(&self.witness_policy).unwrap_or_default()),
+            ("wait-for-witnesses", self.wait_for_witnesses.as_secs().to_string()),
             ("port-file", file(&self.port_file).unwrap_or_default()),
             ("log-level", self.log_level.clone()),
             ("log-format", format!("{:?}", self.log_format).to_lowercase()),
@@ -289,6 +308,18 @@ fn join(accounts: &BTreeSet<Account>) -> String {
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address with a port, like 0.0.0.0:8443"))
+}
+
+/// Longest that receipts may wait for witnesses, in seconds. Sidecars give up before that.
+const MAX_WAIT: u64 = 30;
+
+fn parse_wait(text: &str, has_witnesses: bool) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= MAX_WAIT);
+    let seconds = seconds.ok_or_else(|| format!("{text:?} is not a number of seconds up to {MAX_WAIT}"))?;
+    if seconds > 0 && !has_witnesses {
+        return Err("there are no witnesses to wait for: name them with --witness-policy".into());
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn check_origin(origin: String) -> Result<String, String> {

@@ -102,6 +102,8 @@ reasons! {
     TooManySessions: "too_many_sessions", SERVICE_UNAVAILABLE;
     /// The cluster's API server, which is to say who the bearer is, can't be asked.
     IdentityUnavailable: "identity_unavailable", SERVICE_UNAVAILABLE;
+    /// It is recorded, and not yet cosigned by enough witnesses: the same again gets its receipt.
+    NotWitnessed: "not_witnessed", SERVICE_UNAVAILABLE;
     /// The recorder is stopping.
     Stopping: "stopping", SERVICE_UNAVAILABLE;
     /// The index can't answer.

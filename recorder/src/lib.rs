@@ -19,3 +19,4 @@ pub mod sessions;
 pub mod store;
 pub mod submission;
 pub mod voice;
+pub mod witness;

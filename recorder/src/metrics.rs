@@ -33,6 +33,10 @@ pub struct Metrics {
     pub index_size: IntGauge,
     /// 1 while the index is being built again.
     pub index_rebuilding: IntGauge,
+    /// Rounds of each witness by result: `cosigned`, or why not.
+    pub witness_answers: IntCounterVec,
+    /// Entries that the newest checkpoint covers that enough witnesses cosigned.
+    pub witnessed_size: IntGauge,
     /// Sessions that are open.
     pub sessions: IntGauge,
     /// Connections to the API.
@@ -81,6 +85,20 @@ impl Metrics {
             index_rebuilding: gauge(
                 "bqwitness_recorder_index_rebuilding",
                 "1 while the search index is being built again, else 0",
+            )?,
+            witness_answers: register(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "bqwitness_recorder_witness_answers_total",
+                        "Answers of each witness by result",
+                    ),
+                    &["witness", "result"],
+                )?,
+            )?,
+            witnessed_size: gauge(
+                "bqwitness_recorder_witnessed_size",
+                "Entries in the newest checkpoint that enough witnesses cosigned",
             )?,
             sessions: gauge("bqwitness_recorder_sessions_open", "Sessions that are open")?,
             connections: gauge("bqwitness_recorder_connections", "Connections to the API")?,

@@ -49,6 +49,7 @@ fn operations_lists_every_metric() {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
     metrics.batches.with_label_values(&["recorded"]).reset();
+    metrics.witness_answers.with_label_values(&["w", "cosigned"]).reset();
     let row =
         |family: &prometheus::proto::MetricFamily| format!("| `{}` | {} |\n", family.name(), family.help());
     let table: String = registry.gather().iter().map(row).collect();

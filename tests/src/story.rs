@@ -1,5 +1,7 @@
 //! The story that `make demo` tells and `make test` holds us to: two agents, one record, and nobody who can talk it away.
 
+pub mod evidence;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,6 +75,8 @@ pub struct Told {
     pub verified: Finished,
     /// `verify-log` of a copy with one byte changed.
     pub forged: Finished,
+    /// What was taken out.
+    pub evidence: evidence::Evidence,
 }
 
 const OVERDUE: &str = "SELECT account_id, status FROM billing.invoices WHERE status = \"overdue\"";
@@ -101,13 +105,15 @@ async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
     let trail = auditor_searches(narrator, &stage, &acts).await?;
     let Stage { billing, auditor, front, recorder, .. } = stage;
     let (data, key) = (recorder.data().to_owned(), recorder.key());
+    let evidence = evidence::take_out(narrator, &auditor, &key).await?;
     let refusal = no_record_no_query(narrator, recorder, &billing, &front).await?;
     let (entries, arrivals) = (log::read(&data)?, front.arrivals());
     principals(narrator, &entries, &arrivals)?;
     count(narrator, &entries, &arrivals)?;
     let verified = verify(narrator, &auditor, &data, &key).await?;
     let forged = forge(narrator, &auditor, &data, &key).await?;
-    Ok(Told { acts, trail, refusal, arrivals, entries, verified, forged })
+    evidence::verify_alone(narrator, &evidence)?;
+    Ok(Told { acts, trail, refusal, arrivals, entries, verified, forged, evidence })
 }
 
 async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {

@@ -21,6 +21,7 @@ async fn two_agents_one_record() {
     every_call_has_its_subject_and_one_outcome(&told);
     the_refusal_says_why(&told);
     the_count_can_fail(&told);
+    the_page_shows_what_was_done(&told);
     if told.acts[0].client != Client::Bq {
         skip::skipped("no bq (Google Cloud CLI) on this machine; the Python client took its part");
     }
@@ -90,6 +91,16 @@ fn the_count_can_fail(told: &Told) {
     assert!(story::account(&told.entries, &told.arrivals[1..]).is_err());
     let twice = [&told.arrivals[..], &told.arrivals[..1]].concat();
     assert!(story::account(&told.entries, &twice).is_err());
+}
+
+fn the_page_shows_what_was_done(told: &Told) {
+    let page = std::fs::read_to_string(&told.evidence.page).unwrap();
+    for part in ["agents/billing", "agents/etl", "DELETE FROM staging.imports WHERE batch_id = 42"] {
+        assert!(page.contains(part), "{part}");
+    }
+    for file in [&told.evidence.bundle, &told.evidence.key, &told.evidence.page] {
+        std::fs::remove_file(file).unwrap();
+    }
 }
 
 fn call<'a>(told: &'a Told, sql: &str) -> &'a Call {

@@ -126,7 +126,10 @@ fn checkpoint_above(
 ) -> Result<(Checkpoint, Vec<u8>), CliError> {
     let deadline = Instant::now() + CHECKPOINT_LIMIT;
     loop {
-        let bytes = log.checkpoint()?;
+        let bytes = match policy {
+            Some(_) => log.witnessed()?,
+            None => log.checkpoint()?,
+        };
         let checkpoint = Checkpoint::verify(&bytes, key)?;
         let note = Note::parse(&bytes).map_err(BadCheckpoint::from)?;
         let policy = policy.map(|(policy, _)| policy);

@@ -24,6 +24,14 @@ impl<'a> Served<'a> {
         Self { reader, tiles: RefCell::default() }
     }
 
+    /// The newest checkpoint that enough witnesses cosigned; the newest of all, where the log has no such place.
+    pub(crate) fn witnessed(&self) -> Result<Vec<u8>, CliError> {
+        match present(self.reader.get_public("/log/witnessed").map(|bytes| bytes.to_vec()))? {
+            Some(note) => Ok(note),
+            None => self.checkpoint(),
+        }
+    }
+
     fn fetch(&self, tile: Tile) -> Result<Vec<u8>, CliError> {
         let path = format!("/log/{tile}");
         let bytes = match tile.level {

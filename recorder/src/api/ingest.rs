@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use crate::error::{Reason, Refusal};
+use crate::sequencer::Placed;
 use crate::submission::{Speaker, Submission};
 
 /// Bodies that are held at one time, in KiB (48 MiB); the next one waits for [`BODY_TIMEOUT`], then is refused (`busy`).
@@ -46,8 +47,26 @@ async fn record(api: &Api, headers: &HeaderMap, body: Body) -> Result<Acknowledg
         .unwrap_or_else(|_| Err(Refusal::new(Reason::BodyTimeout, "the body did not arrive in time")))?;
     let submission = read_submission(speaker, bytes).await?;
     let placed = api.queue.record(submission, room).await?;
+    wait_for_witnesses(api, &placed).await?;
     let receipt = Receipt { origin: api.key.verifier().name().into(), entries: placed.entries };
     Ok(Acknowledgement { receipt: receipt.sign(&api.key), envelopes: placed.envelopes })
+}
+
+/// Where receipts wait for the witnesses: until they have cosigned a checkpoint that covers these entries.
+async fn wait_for_witnesses(api: &Api, placed: &Placed) -> Result<(), Refusal> {
+    let Some(last) = placed.entries.iter().map(|entry| entry.index).max() else { return Ok(()) };
+    if api.witnessed.wait.is_zero() {
+        return Ok(());
+    }
+    let mut newest = api.witnessed.newest.clone();
+    let covers = newest.wait_for(|newest| newest.as_ref().is_some_and(|newest| newest.size > last));
+    match tokio::time::timeout(api.witnessed.wait, covers).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(Refusal::new(
+            Reason::NotWitnessed,
+            "it is recorded, and the log's witnesses have not cosigned it yet: send it again",
+        )),
+    }
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {

@@ -10,6 +10,7 @@ use ledger::tile::{Level, Tile};
 
 use super::Api;
 use crate::error::{Reason, Refusal};
+use crate::store::publish::Published;
 
 const OCTETS: &str = "application/octet-stream";
 const PUBLIC_FOR_EVER: &str = "public, max-age=604800, immutable";
@@ -26,7 +27,22 @@ fn nothing_there() -> Refusal {
 
 /// `GET /log/checkpoint`
 pub async fn checkpoint(State(api): State<Arc<Api>>) -> Response {
-    answer("text/plain; charset=utf-8", NEVER, api.reader.published().note.as_bytes().to_vec())
+    let newest = api.reader.published();
+    let witnessed = api.witnessed.newest.borrow().clone().filter(|witnessed| witnessed.size == newest.size);
+    note(&witnessed.unwrap_or(newest))
+}
+
+/// `GET /log/witnessed`
+///
+/// # Errors
+/// [`Reason::NotFound`]: the recorder has no witnesses, or they have not cosigned yet.
+pub async fn witnessed(State(api): State<Arc<Api>>) -> Result<Response, Refusal> {
+    let newest = api.witnessed.newest.borrow().clone();
+    newest.as_ref().map(note).ok_or_else(nothing_there)
+}
+
+fn note(published: &Published) -> Response {
+    answer("text/plain; charset=utf-8", NEVER, published.note.as_bytes().to_vec())
 }
 
 /// `GET /log/tile/<level>/<index>[.p/<width>]`

@@ -8,6 +8,7 @@
 //! | `POST /v1/exports` | readers | [`exports`]: that a bundle is taken out becomes an entry |
 //! | `GET /v1/entries/<index>` | readers | [`log`]: one leaf |
 //! | `GET /v1/blobs/<hex>` | readers | one blob, salt and content |
+//! | `GET /log/witnessed` | everyone | the newest checkpoint that enough witnesses cosigned |
 //! | `GET /log/checkpoint`, `/log/tile/<level>/...` | everyone | the log's public half |
 //! | `GET /log/tile/entries/...` | readers | entry bundles |
 
@@ -20,6 +21,7 @@ pub mod server;
 pub mod stall;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -28,7 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, header};
 use ledger::note::SigningNoteKey;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::authn::{Identity, Verifier};
 use crate::error::{Reason, Refusal};
@@ -36,10 +38,20 @@ use crate::index::Searcher;
 use crate::metrics::Metrics;
 use crate::sequencer::Queue;
 use crate::store::error::StoreError;
+use crate::store::publish::Published;
 use crate::store::reader::LogReader;
 
 /// Reads of the disk at one time; others wait.
 const READS: usize = 16;
+
+/// What witnesses cosigned.
+#[derive(Clone)]
+pub struct Witnessed {
+    /// The newest such checkpoint; without witnesses there is none.
+    pub newest: watch::Receiver<Option<Published>>,
+    /// How long receipts wait until it covers their entries; zero: not at all.
+    pub wait: Duration,
+}
 
 /// What the handlers share.
 pub struct Api {
@@ -53,6 +65,8 @@ pub struct Api {
     pub reader: LogReader,
     /// Asks the index.
     pub searcher: Searcher,
+    /// What witnesses cosigned, and how long receipts wait for that.
+    pub witnessed: Witnessed,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Room for bodies, in KiB.
@@ -69,10 +83,21 @@ impl Api {
         key: SigningNoteKey,
         reader: LogReader,
         searcher: Searcher,
+        witnessed: Witnessed,
         metrics: Arc<Metrics>,
     ) -> Self {
         let room = Arc::new(Semaphore::new(ingest::ROOM_KIB as usize));
-        Self { verifier, queue, key, reader, searcher, metrics, room, reads: Semaphore::new(READS) }
+        Self {
+            verifier,
+            queue,
+            key,
+            reader,
+            searcher,
+            witnessed,
+            metrics,
+            room,
+            reads: Semaphore::new(READS),
+        }
     }
 
     /// The routes.
@@ -89,6 +114,7 @@ impl Api {
             .merge(readers)
             .route("/v1/batches", post(ingest::batch))
             .route("/log/checkpoint", get(log::checkpoint))
+            .route("/log/witnessed", get(log::witnessed))
             .route("/log/tile/{*path}", get(log::tile))
             .fallback(|| async { Refusal::new(Reason::NotFound, "there is nothing here") })
             .method_not_allowed_fallback(|| async {

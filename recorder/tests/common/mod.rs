@@ -143,6 +143,8 @@ impl Site {
             means: Means::Keys(Location::File(self.path("jwks.json"))),
             clusters: None,
             others: Vec::new(),
+            witness_policy: None,
+            wait_for_witnesses: Duration::ZERO,
             port_file: None,
             log_level: "info".into(),
             log_format: LogFormat::Text,

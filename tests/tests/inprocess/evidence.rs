@@ -10,31 +10,31 @@ use serde_json::Value;
 
 use crate::stand::{Recorder, Stand, query};
 
-const ANSWER: &str = r#"{"kind":"bigquery#queryResponse","jobComplete":true,"totalRows":"1","rows":[{"f":[{"v":"1"}]}],
+pub(crate) const ANSWER: &str = r#"{"kind":"bigquery#queryResponse","jobComplete":true,"totalRows":"1","rows":[{"f":[{"v":"1"}]}],
     "schema":{"fields":[{"name":"n","type":"INTEGER"}]},"jobReference":{"projectId":"acme-data","jobId":"j","location":"US"}}"#;
 
 /// What the command line said.
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Said {
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("{}{}", self.stdout, self.stderr))
     }
 }
 
 /// An auditor: a token, a key, and a folder of files.
-struct Desk<'a> {
+pub(crate) struct Desk<'a> {
     stand: &'a Stand,
     recorder: String,
 }
 
 impl<'a> Desk<'a> {
-    fn new(stand: &'a Stand, recorder: &Recorder) -> Self {
+    pub(crate) fn new(stand: &'a Stand, recorder: &Recorder) -> Self {
         let auditor = Pod::of("audit", "auditor");
         stand.cluster.write_token(&auditor, AUDIENCE, &stand.path("auditor.token")).unwrap();
         Self { stand, recorder: format!("https://{}", recorder.address) }
@@ -44,7 +44,7 @@ impl<'a> Desk<'a> {
         self.stand.path(name)
     }
 
-    async fn run(&self, arguments: &[&str]) -> Said {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
         let mut command = tokio::process::Command::new(program("bqwitness").unwrap());
         command.args(arguments).current_dir(self.stand.folder.path());
         command.env("BQWITNESS_RECORDER", &self.recorder);

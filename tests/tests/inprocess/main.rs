@@ -7,3 +7,4 @@ mod keyless;
 mod promises;
 mod rollback;
 mod stand;
+mod witness;

@@ -40,6 +40,7 @@ pub(crate) struct Stand {
 /// A recorder that runs in this process.
 pub(crate) struct Recorder {
     pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
@@ -75,6 +76,11 @@ impl Stand {
 
     /// Starts a recorder on the log in `data`, at `address` (port 0: any).
     pub(crate) async fn recorder(&self, data: &Path, address: &str) -> Recorder {
+        self.recorder_with(data, address, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub(crate) async fn recorder_with(&self, data: &Path, address: &str, more: &[String]) -> Recorder {
         let leaf = self.recorder_ca.leaf(&["127.0.0.1"]).unwrap();
         let arguments = [
             "bqwitness-recorder".into(),
@@ -90,8 +96,9 @@ impl Stand {
             format!("--cluster={CLUSTER}"),
             "--reader=audit/auditor".into(),
         ];
+        let arguments = arguments.into_iter().chain(more.iter().cloned());
         let app = App::start(Args::parse_from(arguments).check().unwrap()).await.unwrap();
-        let address = app.listen;
+        let (address, admin) = (app.listen, app.admin);
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let shutdown = async {
@@ -99,7 +106,7 @@ impl Stand {
             };
             app.run(shutdown).await.unwrap();
         });
-        Recorder { address, stop, running }
+        Recorder { address, admin, stop, running }
     }
 
     /// Starts the sidecar, in front of a "BigQuery" at `upstream`.
