@@ -135,6 +135,8 @@ fn outcome(call: u64) -> Body {
         reason: None,
         reported: None,
         sent: None,
+        rows: None,
+        upload: None,
         answer: None,
         duration_micros: 1,
     };

@@ -48,6 +48,7 @@ impl Joined {
         let call = Call {
             index,
             outcome_index: None,
+            progress_index: None,
             received: entry.envelope.received,
             time: statement.time,
             subject: subject.clone(),
@@ -68,6 +69,12 @@ impl Joined {
             rows: None,
             total_rows: None,
             affected_rows: None,
+            joined: intent.joined,
+            upload: intent.upload,
+            rows_sent: None,
+            row_errors: None,
+            sent_bytes: None,
+            answer_bytes: None,
             forwarded: None,
             duration_micros: None,
             refused: intent.refused.clone(),
@@ -100,11 +107,15 @@ fn end(call: &mut Call, index: u64, outcome: &Outcome) {
     call.reason = outcome.reason.clone();
     call.forwarded = Some(outcome.forwarded);
     call.duration_micros = Some(outcome.duration_micros);
+    call.upload = call.upload.or(outcome.upload);
+    call.rows_sent = outcome.rows.map(|rows| rows.count);
+    call.sent_bytes = outcome.sent.map(|sent| sent.wire_bytes);
+    call.answer_bytes = outcome.answer.map(|answer| answer.wire_bytes);
     let Some(reported) = &outcome.reported else { return };
     call.statement_kind = reported.statement_kind.clone().or(call.statement_kind.take());
     call.job = reported.job.clone().or(call.job.take());
     (call.rows, call.total_rows) = (reported.rows, reported.total_rows);
-    call.affected_rows = reported.affected_rows;
+    (call.affected_rows, call.row_errors) = (reported.affected_rows, reported.row_errors);
     let told = |table: &TableUse| FoundTable { table: table.clone(), reported: true };
     let named = std::mem::take(&mut call.tables);
     call.tables = reported.tables.iter().map(told).collect();

@@ -123,6 +123,8 @@ impl Log {
                     reason: None,
                     reported: None,
                     sent: None,
+                    rows: None,
+                    upload: None,
                     answer: None,
                     duration_micros: 1,
                 };
