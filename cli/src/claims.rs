@@ -24,22 +24,19 @@ pub(crate) struct Claims {
 pub(crate) enum Page {
     /// It is what this program makes of the entries.
     Same,
-    /// It is not, and this very version made it, it says.
+    /// It is not: another version made it, or somebody changed it before the export.
     Other,
-    /// Another version made it.
-    Unknown,
     /// There is none.
     Absent,
 }
 
 impl Page {
     /// Holds the page that a bundle has against the one that its entries make.
-    pub(crate) fn compare(manifest: &Manifest, made: &str, program: &str) -> Self {
+    pub(crate) fn compare(manifest: &Manifest, made: &str) -> Self {
         match manifest.files.get(PAGE) {
             None => Self::Absent,
             Some(digest) if *digest == Digest::of(made.as_bytes()) => Self::Same,
-            Some(_) if manifest.program == program => Self::Other,
-            Some(_) => Self::Unknown,
+            Some(_) => Self::Other,
         }
     }
 }
@@ -56,8 +53,8 @@ impl Claims {
         let (mut proved, mut open) = (proved(report), open(manifest));
         match page {
             Page::Same => proved.push("page.html shows what the entries say".into()),
-            Page::Other | Page::Unknown => open.push(
-                "that page.html shows what the entries say: it is not the page that this program makes of them. Use --page to make that one".into(),
+            Page::Other => open.push(
+                "that page.html shows what the entries say: this version makes another one of them. Read that one: --page FILE.html".into(),
             ),
             Page::Absent => {}
         }

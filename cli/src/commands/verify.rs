@@ -12,7 +12,6 @@ use crate::Verdict;
 use crate::args::{BundleArgs, Format};
 use crate::claims::{Claims, Page};
 use crate::error::CliError;
-use crate::export::PROGRAM;
 use crate::page::PageMaker;
 use crate::reader::{read_key, read_policy};
 use crate::render::Output;
@@ -26,7 +25,7 @@ pub(crate) fn run(args: &BundleArgs, out: Output) -> Result<Verdict, CliError> {
     match verify_bundle(open(&args.file)?, trust, &mut maker) {
         Ok(report) => {
             let made = maker.page().expect("a verified bundle has a manifest");
-            let page = Page::compare(&report.manifest, &made, PROGRAM);
+            let page = Page::compare(&report.manifest, &made);
             if let Some(file) = &args.page {
                 std::fs::write(file, &made).map_err(|error| CliError::File { path: file.clone(), error })?;
             }
@@ -50,9 +49,9 @@ fn tell(report: &Report, page: Page, out: Output) -> Result<Verdict, CliError> {
     let claims = Claims::of(report, page);
     match out.format {
         Format::Json => out.json(&as_json(report, page, &claims))?,
-        Format::Table => print(report, page, &claims, out)?,
+        Format::Table => print(report, &claims, out)?,
     }
-    Ok(if report.is_verified() && page != Page::Other { Verdict::Holds } else { Verdict::DoesNotHold })
+    Ok(if report.is_verified() { Verdict::Holds } else { Verdict::DoesNotHold })
 }
 
 fn refuse(error: &BadBundle, out: Output) -> Result<Verdict, CliError> {
@@ -69,7 +68,7 @@ fn refuse(error: &BadBundle, out: Output) -> Result<Verdict, CliError> {
     Ok(Verdict::DoesNotHold)
 }
 
-fn print(report: &Report, page: Page, claims: &Claims, out: Output) -> Result<(), CliError> {
+fn print(report: &Report, claims: &Claims, out: Output) -> Result<(), CliError> {
     out.line(&printable(&claims.title))?;
     let parts =
         [("Proved:", &claims.proved), ("Not proved:", &claims.open), ("Rests on others:", &claims.rests)];
@@ -85,11 +84,7 @@ fn print(report: &Report, page: Page, claims: &Claims, out: Output) -> Result<()
     if unlisted > 0 {
         out.line(&format!("and {unlisted} more"))?;
     }
-    if page == Page::Other {
-        out.line("WRONG page.html is not what the entries say")?;
-    }
-    let holds = report.is_verified() && page != Page::Other;
-    out.line(if holds { "VERIFIED" } else { "NOT VERIFIED: what is wrong is named above." })?;
+    out.line(if report.is_verified() { "VERIFIED" } else { "NOT VERIFIED: what is wrong is named above." })?;
     Ok(())
 }
 
@@ -100,7 +95,7 @@ fn as_json(report: &Report, page: Page, claims: &Claims) -> serde_json::Value {
         .map(|finding| json!({ "what": finding.what.category(), "index": finding.index, "message": finding.message }))
         .collect();
     json!({
-        "verified": report.is_verified() && page != Page::Other,
+        "verified": report.is_verified(),
         "log": report.manifest.log,
         "size": report.checkpoint.size,
         "manifest": report.manifest,
@@ -108,6 +103,7 @@ fn as_json(report: &Report, page: Page, claims: &Claims) -> serde_json::Value {
         "export": { "index": report.export, "received": report.exported, "reader": report.reader },
         "witnesses": report.witnesses.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
         "witnessed": report.witnessed,
+        "pageIsTheEntries": page == Page::Same,
         "tiles": report.tiles,
         "bytes": report.bytes,
         "proved": claims.proved,

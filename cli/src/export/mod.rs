@@ -44,7 +44,7 @@ const CHECKPOINT_LIMIT: Duration = Duration::from_secs(30);
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a manifest names as the program that made it.
-pub(crate) const PROGRAM: &str = concat!("bqwitness ", env!("CARGO_PKG_VERSION"));
+const PROGRAM: &str = concat!("bqwitness ", env!("CARGO_PKG_VERSION"));
 
 /// What is to be exported, and what is trusted.
 pub(crate) struct Asked<'a> {

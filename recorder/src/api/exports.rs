@@ -30,7 +30,7 @@ pub async fn enter(
         let message = format!("a filter is a query string of at most {MAX_FILTER} bytes");
         return Err(Refusal::new(Reason::BadQuery, message));
     }
-    let reader = api.identify(&headers)?.account();
+    let reader = api.identify(&headers).await?.account();
     if reader.len() > MAX_READER {
         return Err(Refusal::new(Reason::SubjectTooLarge, "the reader's name does not fit into an entry"));
     }
