@@ -15,6 +15,9 @@ use crate::text::{counted, escaped_json, grouped, one_line, printable};
 /// Columns that a table may take when standard output is no terminal.
 const DEFAULT_WIDTH: u16 = 160;
 
+/// Below this width, in columns, a table of calls would break the names in it.
+const NARROW: u16 = 132;
+
 /// Widest single line of SQL in a table, in characters; `--wide` shows it whole.
 const SQL_WIDTH: usize = 90;
 
@@ -38,6 +41,22 @@ impl Output {
         };
         let width = terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
         Self { format, colored, width: width.map_or(DEFAULT_WIDTH, |size| size.ws_col.max(60)) }
+    }
+
+    /// The same for a terminal of this width.
+    #[cfg(test)]
+    pub(crate) fn with_width(self, width: u16) -> Self {
+        Self { width, ..self }
+    }
+
+    /// Too narrow for a table that says all of a call in one line.
+    pub(crate) fn is_narrow(self) -> bool {
+        self.width < NARROW
+    }
+
+    /// Columns of the terminal.
+    pub(crate) fn columns(self) -> usize {
+        self.width.into()
     }
 
     pub(crate) fn line(self, text: &str) -> io::Result<()> {
