@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use ledger::blob::BlobRef;
 use ledger::digest::Digest;
-use ledger::entry::{Entry, Subject};
+use ledger::entry::{Entry, Envelope, Role, Subject};
 use ledger::statement::{Hole, kind};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ pub struct History {
 }
 
 /// The parts of a statement that matter here.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Facts {
     kind: String,
@@ -43,39 +43,72 @@ struct Facts {
     hole: Option<Hole>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Start {
     heartbeat_seconds: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Outcome {
     call: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Lost {
     session: Uuid,
 }
 
-impl History {
-    /// Adds the entry at `index`, and says which blobs it names.
+/// What one entry says that matters here, read by itself.
+#[derive(Debug)]
+pub struct Said {
+    received: Timestamp,
+    subject: Subject,
+    role: Role,
+    /// Of the statement's bytes.
+    digest: Digest,
+    facts: Facts,
+}
+
+impl Said {
+    /// Reads the entry at `index`.
     ///
     /// # Errors
     /// What is wrong with an entry that this recorder can't have written.
-    pub fn take(&mut self, index: u64, leaf: &[u8]) -> Result<Vec<BlobRef>, String> {
+    pub fn read(index: u64, leaf: &[u8]) -> Result<Self, String> {
         let damaged = |error: &dyn std::fmt::Display| format!("entry {index} can't be read: {error}");
-        let entry = Entry::parse(leaf).map_err(|error| damaged(&error))?;
-        let facts: Facts = serde_json::from_slice(entry.statement).map_err(|error| damaged(&error))?;
-        self.received = self.received.max(entry.envelope.received);
+        let Entry { envelope, statement, .. } = Entry::parse(leaf).map_err(|error| damaged(&error))?;
+        let facts = serde_json::from_slice(statement).map_err(|error| damaged(&error))?;
+        let Envelope { received, subject, role } = envelope;
+        Ok(Self { received, subject, role, digest: Digest::of(statement), facts })
+    }
+
+    /// The blobs that it names.
+    pub fn blobs(&self) -> impl Iterator<Item = &BlobRef> {
+        self.facts.blobs.values()
+    }
+}
+
+impl History {
+    /// Adds the entry at `index`.
+    ///
+    /// # Errors
+    /// What is wrong with an entry that this recorder can't have written.
+    pub fn take(&mut self, index: u64, leaf: &[u8]) -> Result<(), String> {
+        self.add(index, Said::read(index, leaf)?);
+        Ok(())
+    }
+
+    /// Adds what the entry at `index` says.
+    pub fn add(&mut self, index: u64, said: Said) {
+        let Said { received, subject, role, digest, facts } = said;
+        self.received = self.received.max(received);
         self.stopped = Some(facts.kind == kind::LOG_STOP);
-        match entry.envelope.subject {
+        match subject {
             Subject::Workload(workload) => {
-                let speaker = Speaker { workload, role: entry.envelope.role };
-                let link = (facts.seq, Digest::of(entry.statement));
+                let speaker = Speaker { workload, role };
                 let place = Place { index, received: self.received };
-                self.sessions.advance(facts.session, &speaker, link, facts.meaning(), place);
+                self.sessions.advance(facts.session, &speaker, (facts.seq, digest), facts.meaning(), place);
             }
             Subject::Log { .. } => {
                 if let Some(lost) = facts.lost {
@@ -89,7 +122,6 @@ impl History {
         if index.is_multiple_of(FORGET_EVERY) {
             self.sessions.forget(self.received.min(Timestamp::now()));
         }
-        Ok(facts.blobs.into_values().collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The recorder's metrics, registered once.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
 };
 
 /// `what` of [`Metrics::reload_failures`]: the API's certificate and key.
@@ -19,6 +19,8 @@ pub struct Metrics {
     pub entries: IntCounter,
     /// Bytes appended to the write-ahead log, before its framing.
     pub bytes: IntCounter,
+    /// Time that the last start took to read and check the whole log.
+    pub check_seconds: Gauge,
     /// Time of each append with its fdatasync.
     pub append_seconds: Histogram,
     /// Time from the snapshot of the tail to the removal of what it covers.
@@ -70,6 +72,13 @@ impl Metrics {
             batches: register(registry, IntCounterVec::new(batches, &["result"])?)?,
             entries: counter("bqwitness_recorder_entries_total", "Entries made durable")?,
             bytes: counter("bqwitness_recorder_bytes_total", "Bytes of entries and blobs made durable")?,
+            check_seconds: register(
+                registry,
+                Gauge::new(
+                    "bqwitness_recorder_check_seconds",
+                    "Time that the start took to read and check the whole log",
+                )?,
+            )?,
             append_seconds: seconds(
                 "bqwitness_recorder_append_seconds",
                 "Time to append and fdatasync a group",

@@ -11,6 +11,7 @@
 //!
 //! [`recover`] opens the directory; then two threads write: the sequencer the write-ahead log, the [`publish`]er the rest.
 
+mod check;
 pub mod error;
 pub mod files;
 pub mod keys;

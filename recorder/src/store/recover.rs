@@ -2,20 +2,21 @@
 //! into a new checkpoint, with the same code as in normal running. After this nothing is left to repair.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use ledger::checkpoint::Checkpoint;
-use ledger::digest::Digest;
 use ledger::note::SigningNoteKey;
-use ledger::tile::{Level, TILE_WIDTH, Tile, parse_bundle};
-use ledger::tree::{Frontier, leaf_hash};
+use ledger::tile::{Level, TILE_WIDTH, Tile};
+use ledger::tree::Frontier;
 use tokio::sync::watch;
 
+use super::check::{self, Whole};
 use super::error::{StoreError, at};
 use super::files::{Files, put_durably};
 use super::keys;
-use super::publish::{CHECKPOINT_FILE, Published, Publisher, blob_path, sign_checkpoint, tile_path};
-use super::reader::{LogReader, read_tile};
+use super::publish::{CHECKPOINT_FILE, Published, Publisher, sign_checkpoint, tile_path};
+use super::reader::LogReader;
 use super::tail::{EARLY_BYTES, Tail};
 use super::wal::{self, Wal};
 use crate::history::History;
@@ -47,7 +48,7 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     let key = keys::load_or_make(&*files, origin)?;
     let (checkpoint, note) = load_checkpoint(&*files, &key)?;
     let mut history = History::default();
-    let edge = check_log(&*files, &checkpoint, &mut history)?;
+    let edge = check_in_time(&*files, &checkpoint, &mut history, &metrics)?;
     remove_outgrown(&*files, checkpoint.size)?;
 
     let published = Published { size: checkpoint.size, at: Timestamp::now(), note: note.into() };
@@ -61,6 +62,26 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     history.sessions.hear_all();
     let reader = LogReader::new(files, tail.clone(), receiver);
     Ok(Opened { key, wal, tail, publisher, reader, history, torn_bytes })
+}
+
+/// Checks the whole log, and says how long that took: it grows with the log, and nobody is acknowledged meanwhile.
+fn check_in_time(
+    files: &dyn Files,
+    checkpoint: &Checkpoint,
+    history: &mut History,
+    metrics: &Metrics,
+) -> Result<(Frontier, Vec<u8>), StoreError> {
+    let begun = Instant::now();
+    let Whole { frontier, last_bundle, blobs } = check::check_log(files, checkpoint, history)?;
+    let took = begun.elapsed();
+    metrics.check_seconds.set(took.as_secs_f64());
+    tracing::info!(
+        entries = checkpoint.size,
+        blobs,
+        ?took,
+        "the log is whole: every entry, tile and blob was read"
+    );
+    Ok((frontier, last_bundle))
 }
 
 /// Removes the partial forms of tiles that are full, which a publisher that was stopped in between left behind.
@@ -99,102 +120,6 @@ fn load_checkpoint(files: &dyn Files, key: &SigningNoteKey) -> Result<(Checkpoin
         .map_err(|error| StoreError::corrupt(CHECKPOINT_FILE, 0, error.to_string()))?;
     let note = String::from_utf8(note).map_err(|_| StoreError::corrupt(CHECKPOINT_FILE, 0, "not text"))?;
     Ok((checkpoint, note))
-}
-
-/// Reads every entry that the checkpoint covers, compares all tiles with what the entries give, and the root with the
-/// checkpoint's. Gives the tree's right edge and the last bundle.
-fn check_log(
-    files: &dyn Files,
-    checkpoint: &Checkpoint,
-    history: &mut History,
-) -> Result<(Frontier, Vec<u8>), StoreError> {
-    let mut frontier = Frontier::default();
-    let mut last_bundle = Vec::new();
-    for index in 0..checkpoint.size.div_ceil(TILE_WIDTH) {
-        let tile = Tile::at(Level::Entries, index, checkpoint.size).expect("below the size");
-        let (path, bytes) = (tile_path(tile), need_tile(files, tile)?);
-        let leaves =
-            parse_bundle(tile, &bytes).map_err(|error| StoreError::corrupt(&path, 0, error.to_string()))?;
-        let hashes: Vec<_> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
-        check_bundle(files, &path, Tile { level: Level::Hashes(0), ..tile }, &leaves, &hashes)?;
-        let mut full = Vec::new();
-        for (leaf, hash) in leaves.iter().zip(hashes) {
-            let named =
-                history.take(frontier.size(), leaf).map_err(|what| StoreError::corrupt(&path, 0, what))?;
-            named.iter().try_for_each(|blob| check_blob(files, &blob.digest))?;
-            frontier.push(hash, |tile, hashes| full.push((tile, hashes.concat())));
-        }
-        // Level 0 was compared entry by entry above.
-        full.iter().skip(1).try_for_each(|(tile, hashes)| check_hashes(files, *tile, hashes))?;
-        last_bundle = if tile.is_full() { Vec::new() } else { bytes };
-    }
-    for (tile, hashes) in frontier.partial_tiles() {
-        check_hashes(files, tile, &hashes.concat())?;
-    }
-    if frontier.root() != checkpoint.root {
-        return Err(StoreError::corrupt(
-            CHECKPOINT_FILE,
-            0,
-            "the checkpoint's root hash is not that of the entries",
-        ));
-    }
-    Ok((frontier, last_bundle))
-}
-
-/// Compares a bundle with the leaf hashes beside it, and says which entry differs.
-fn check_bundle(
-    files: &dyn Files,
-    path: &str,
-    tile: Tile,
-    leaves: &[&[u8]],
-    hashes: &[ledger::tree::Hash],
-) -> Result<(), StoreError> {
-    let stored = need_tile(files, tile)?;
-    if stored.len() != 32 * hashes.len() {
-        return Err(StoreError::corrupt(
-            &tile_path(tile),
-            stored.len() as u64,
-            "the tile has another length",
-        ));
-    }
-    let mut offset = 0;
-    for ((leaf, hash), stored) in leaves.iter().zip(hashes).zip(stored.chunks(32)) {
-        if stored != hash {
-            let what = format!("the entry here and its hash in {} do not belong together", tile_path(tile));
-            return Err(StoreError::corrupt(path, offset, what));
-        }
-        offset += 2 + leaf.len() as u64;
-    }
-    Ok(())
-}
-
-fn check_hashes(files: &dyn Files, tile: Tile, expected: &[u8]) -> Result<(), StoreError> {
-    let stored = need_tile(files, tile)?;
-    let differs = stored.iter().zip(expected).position(|(a, b)| a != b);
-    let differs =
-        differs.or_else(|| (stored.len() != expected.len()).then(|| stored.len().min(expected.len())));
-    match differs {
-        Some(offset) => {
-            Err(StoreError::corrupt(&tile_path(tile), offset as u64, "not the hash of the entries below it"))
-        }
-        None => Ok(()),
-    }
-}
-
-/// A blob that is there must be the one that was named. One that is not there was deleted.
-fn check_blob(files: &dyn Files, digest: &Digest) -> Result<(), StoreError> {
-    let path = blob_path(digest);
-    match files.read(&path) {
-        Ok(bytes) if Digest::of(&bytes) != *digest => {
-            Err(StoreError::corrupt(&path, 0, "the blob's SHA-256 is not its name"))
-        }
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at("read", &path)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn need_tile(files: &dyn Files, tile: Tile) -> Result<Vec<u8>, StoreError> {
-    read_tile(files, tile)?.ok_or_else(|| StoreError::corrupt(&tile_path(tile), 0, "the file is missing"))
 }
 
 /// Brings what the write-ahead log has beyond the checkpoint into the log. Says how many torn bytes its end has.
