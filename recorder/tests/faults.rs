@@ -7,7 +7,6 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bqwitness_recorder::metrics::Metrics;
 use bqwitness_recorder::sequencer::{QUEUE, Queue, Sequencer};
@@ -198,34 +197,54 @@ fn a_power_cut_after_every_acknowledgement() {
 /// Those who wait for a slow disk share its syncs, and when too many wait, the next are told so.
 #[test]
 fn a_slow_disk_is_shared_and_then_busy() {
-    const SYNC: Duration = Duration::from_millis(100);
+    const TOO_MANY: usize = 300;
     let files = MemoryFiles::default();
     let recorder = start(&files).unwrap();
-    files.slow_down(SYNC);
-    let sends = QUEUE + 300;
-    let (room, begun) = (Arc::new(Semaphore::new(sends)), Instant::now());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let results = runtime.block_on(async {
-        let batches = (0..sends).map(|_| {
-            let submission = submission(&Speaker::new(String::new()).start(60));
-            let (queue, room) = (recorder.queue.clone(), room.clone().try_acquire_owned().unwrap());
-            async move { queue.record(submission, room).await.map_err(|refusal| refusal.category()) }
-        });
-        // All are polled once before any is answered.
-        let tasks = tokio::task::LocalSet::new();
-        let handles: Vec<_> = batches.map(|batch| tasks.spawn_local(batch)).collect();
-        tasks.await;
-        let mut results = Vec::new();
-        for handle in handles {
-            results.push(handle.await.unwrap().map(drop));
-        }
+    let mut first = Acknowledged::new();
+    assert!(record(&recorder, &Speaker::new(String::new()).start(60), &mut first), "the disk is quick yet");
+    let before = files.appends_synced();
+    files.hold();
+    let results = std::thread::scope(|scope| {
+        let alone = scope.spawn(|| record(&recorder, &Speaker::new(String::new()).start(60), &mut first));
+        files.wait_until_held();
+        let disk = files.clone();
+        let release = move || disk.release();
+        let results = record_at_once(&recorder.queue, QUEUE + TOO_MANY, release);
+        assert!(alone.join().unwrap());
         results
     });
     let busy = results.iter().filter(|result| **result == Err("busy")).count();
     let recorded = results.iter().filter(|result| result.is_ok()).count();
-    assert_eq!(busy + recorded, sends);
-    assert!(recorded >= QUEUE && busy > 0, "{recorded} recorded, {busy} busy");
-    assert!(begun.elapsed() < SYNC * 20, "{:?}: they did not share syncs", begun.elapsed());
+    assert_eq!((recorded, busy), (QUEUE, TOO_MANY));
+    assert_eq!(
+        files.appends_synced() - before,
+        2,
+        "one for whom the disk kept waiting, one for all who came then"
+    );
     recorder.queue.stop();
     recorder.sequencer.join().unwrap().unwrap();
+}
+
+/// Hands over the starts of this many sessions, does `then` when each of them waits or was refused, and says how each ended.
+fn record_at_once(
+    queue: &Queue,
+    sends: usize,
+    then: impl FnOnce() + 'static,
+) -> Vec<Result<(), &'static str>> {
+    let room = Arc::new(Semaphore::new(sends));
+    let tasks = tokio::task::LocalSet::new();
+    let records: Vec<_> = (0..sends)
+        .map(|_| {
+            let submission = submission(&Speaker::new(String::new()).start(60));
+            let (queue, room) = (queue.clone(), room.clone().try_acquire_owned().unwrap());
+            tasks.spawn_local(async move {
+                queue.record(submission, room).await.map(drop).map_err(|refusal| refusal.category())
+            })
+        })
+        .collect();
+    tasks.spawn_local(async { then() }); // each has its first turn in the order in which they were made
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(tasks);
+    let ended = |record: tokio::task::JoinHandle<_>| runtime.block_on(record).unwrap();
+    records.into_iter().map(ended).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use bqwitness_recorder::store::files::{Append, Files};
 
@@ -45,13 +45,16 @@ struct Disk {
     operations: usize,
     fail_at: Option<(usize, i32, Left)>,
     failed: Option<String>,
-    /// How long each sync of an appended file takes.
-    slow: std::time::Duration,
+    /// Syncs of appended files wait, and whether one does.
+    held: bool,
+    waiting: bool,
+    /// Syncs of appended files so far.
+    appends_synced: usize,
 }
 
 /// The disk.
 #[derive(Clone, Default)]
-pub struct MemoryFiles(Arc<Mutex<Disk>>);
+pub struct MemoryFiles(Arc<Mutex<Disk>>, Arc<Condvar>);
 
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or(".", |(parent, _)| parent)
@@ -106,9 +109,25 @@ impl MemoryFiles {
         self.0.lock().unwrap().fail_at = Some((operation, code, left));
     }
 
-    /// From now on each sync of an appended file takes this long.
-    pub fn slow_down(&self, slow: std::time::Duration) {
-        self.0.lock().unwrap().slow = slow;
+    /// From now on a sync of an appended file waits for [`Self::release`]: a disk that is as slow as it can be.
+    pub fn hold(&self) {
+        self.0.lock().unwrap().held = true;
+    }
+
+    /// Syncs go on.
+    pub fn release(&self) {
+        self.0.lock().unwrap().held = false;
+        self.1.notify_all();
+    }
+
+    /// Waits until a sync waits for [`Self::release`].
+    pub fn wait_until_held(&self) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |disk| !disk.waiting).unwrap());
+    }
+
+    /// Syncs of appended files so far.
+    pub fn appends_synced(&self) -> usize {
+        self.0.lock().unwrap().appends_synced
     }
 
     /// Changing operations so far.
@@ -145,7 +164,7 @@ impl MemoryFiles {
         }
         after.inodes.iter_mut().for_each(|inode| inode.durable = inode.content.clone());
         after.durable = after.names.clone();
-        Self(Arc::new(Mutex::new(after)))
+        Self(Arc::new(Mutex::new(after)), Arc::default())
     }
 
     /// Does a changing operation, or fails as planned.
@@ -280,8 +299,13 @@ impl Append for MemoryAppend {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        let (inode, slow) = (self.inode, self.files.0.lock().unwrap().slow);
-        std::thread::sleep(slow);
+        let inode = self.inode;
+        let mut disk = self.files.0.lock().unwrap();
+        disk.waiting = disk.held;
+        self.files.1.notify_all();
+        let mut disk = self.files.1.wait_while(disk, |disk| disk.held).unwrap();
+        (disk.waiting, disk.appends_synced) = (false, disk.appends_synced + 1);
+        drop(disk);
         self.files.change(format!("sync {}", self.path), |disk| {
             disk.inodes[inode].durable = disk.inodes[inode].content.clone();
             Ok(())
