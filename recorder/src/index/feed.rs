@@ -305,7 +305,7 @@ fn add_outcome(
         )
         .optional()?;
     let Some((call, refused, known)) = call else { return Ok(()) };
-    correct(transaction, call, known, outcome)?;
+    correct(transaction, call, &known, outcome)?;
     // A call can be refused after its intent, when that was too late to be acknowledged in time.
     let refused_now = outcome.result == CallResult::Refused && !refused;
     if refused_now {
@@ -323,7 +323,7 @@ type Corrected = (Option<String>, Option<String>, Option<[u8; 32]>);
 fn correct(
     transaction: &Transaction<'_>,
     call: i64,
-    known: Corrected,
+    known: &Corrected,
     outcome: &Outcome,
 ) -> Result<(), IndexError> {
     let reported = outcome.reported.as_ref();
@@ -331,7 +331,7 @@ fn correct(
     let job = reported.and_then(|reported| reported.job.as_ref()).map(|job| job.id.clone());
     let upload = outcome.upload.map(|upload| upload.0);
     let now = (kind.or(known.0.clone()), job.or(known.1.clone()), upload.or(known.2));
-    if now == known {
+    if now == *known {
         return Ok(());
     }
     transaction
