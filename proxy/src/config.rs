@@ -17,7 +17,7 @@ use runtime::tls;
 use rustls::RootCertStore;
 use serde::Serialize;
 
-use crate::deliver::{ProgressSettings, RecorderSettings};
+use crate::deliver::{ProgressSettings, RecorderSettings, Way};
 use crate::forward::Overrides;
 use crate::identity::IdentitySettings;
 use crate::identity::flags::IdentityFlags;
@@ -39,7 +39,8 @@ pub struct Flags {
     /// The recorder, `https://host:port`.
     #[arg(long, env = "BQWITNESS_RECORDER", value_name = "URL")]
     pub recorder: String,
-    /// The CA that the recorder's certificate must come from (PEM). No other is trusted for it.
+    /// The CAs that the recorder's certificate must come from (PEM). No other is trusted for it. Read again when the recorder
+    /// can't be reached: a new one may have been added.
     #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
     pub recorder_ca: PathBuf,
     /// The verifier key of the recorder's log, which signs receipts.
@@ -269,13 +270,12 @@ impl Flags {
 
 fn recorder(flags: &Flags, mistakes: &mut Mistakes) -> Option<RecorderSettings> {
     let url = mistakes.check("recorder", recorder_url(&flags.recorder));
-    let tls = tls::pinned_roots(&flags.recorder_ca).and_then(|roots| tls::client_config(roots, &[]));
-    let tls = mistakes.check("recorder-ca", tls);
+    let way = mistakes.check("recorder-ca", Way::new(flags.recorder_ca.clone()));
     let key = mistakes.check("recorder-key", verifier_key(&flags.recorder_key));
     let token = mistakes.check("token-file", tls::read_text(&flags.token_file)).map(drop);
     Some(RecorderSettings {
         url: url?,
-        tls: tls?,
+        way: way?,
         key: key?,
         token_file: token.map(|()| flags.token_file.clone())?,
     })

@@ -13,6 +13,7 @@ mod recorder;
 mod sender;
 mod sessions;
 mod token;
+mod way;
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use uuid::Uuid;
 pub use self::going::{Going, ProgressSettings};
 pub use self::open_call::OpenCall;
 pub use self::recorder::{DeliveryError, RecorderSettings};
+pub use self::way::Way;
 
 use self::line::{Line, session_ended};
 use self::metrics::Metrics;

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -14,17 +13,11 @@ use ledger::checkpoint::Checkpoint;
 use ledger::note::VerifierKey;
 use ledger::receipt::{Acknowledgement, BadReceipt, Receipt};
 use ledger::tile::Tile;
-use runtime::client::{ClientError, HttpsClient};
-use rustls::ClientConfig;
+use runtime::client::ClientError;
 use serde::Deserialize;
 
 use super::token::Token;
-
-/// How long one attempt to deliver a batch may take. Then it is tried again: the recorder recognises what it has.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Greatest answer that is read, in bytes: receipts of a full batch are below 1 MiB.
-const MAX_ANSWER: usize = 4 << 20;
+use super::way::Way;
 
 /// Category of a call that can't be recorded because the recorder does not accept who we are.
 pub(crate) const IDENTITY_REFUSED: &str = "identity_refused";
@@ -34,8 +27,8 @@ pub(crate) const IDENTITY_REFUSED: &str = "identity_refused";
 pub struct RecorderSettings {
     /// `https://host:port`, without a path.
     pub url: Uri,
-    /// Trusts the recorder's CA and nothing else.
-    pub tls: ClientConfig,
+    /// Trusts the recorder's CAs and nothing else.
+    pub way: Way,
     /// The log's key, which signs receipts.
     pub key: VerifierKey,
     /// The pod-bound service account token. The kubelet rotates it: a new one counts from the next batch on.
@@ -44,7 +37,7 @@ pub struct RecorderSettings {
 
 #[derive(Clone)]
 pub(super) struct Recorder {
-    client: HttpsClient,
+    way: Arc<Way>,
     origin: String,
     batches: Uri,
     key: VerifierKey,
@@ -109,7 +102,7 @@ impl Recorder {
         let origin = settings.url.to_string().trim_end_matches('/').to_owned();
         let batches = format!("{origin}/v1/batches");
         Self {
-            client: HttpsClient::new(settings.tls, ATTEMPT_TIMEOUT, MAX_ANSWER),
+            way: Arc::new(settings.way),
             origin,
             batches: batches.parse().expect("a URL with a path after its authority is a URL"),
             key: settings.key,
@@ -128,7 +121,7 @@ impl Recorder {
             .body(Full::new(batch))
             .expect("a URL and a constant header make a request");
         request.headers_mut().insert(AUTHORIZATION, self.token.bearer().await?);
-        let answer = self.client.send(request).await?;
+        let answer = self.way.send(request).await?;
         if answer.status() != StatusCode::OK {
             self.token.doubt();
             return Err(refusal(answer.status(), answer.body()));
@@ -162,7 +155,7 @@ impl Recorder {
         let request = Request::get(format!("{}/log/{path}", self.origin))
             .body(Full::default())
             .expect("the recorder's URL and a path of ours make a request");
-        let answer = self.client.send(request).await?;
+        let answer = self.way.send(request).await?;
         if answer.status() == StatusCode::OK {
             Ok(answer.into_body())
         } else {
