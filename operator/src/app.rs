@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::certificate::InForce;
-use crate::certificate::keeper::Keeper;
+use crate::certificate::keeper::{Keeper, Stored};
 use crate::config::Config;
 use crate::configurations::{Wanted, Writer};
 use crate::controller::Controller;
@@ -107,7 +107,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let synced = readiness.wait_for("connections");
     let watched = connections.clone();
     tokio::spawn(async move {
-        if watched.wait_until_ready().await.is_ok() {
+        if watching::synced(&watched).await {
             drop(synced);
         } else {
             std::mem::forget(synced); // never ready: the watch is gone
@@ -117,8 +117,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let in_force = InForce::default();
     let (bundle, bundle_known) = watch::channel(None);
     let keeper = Keeper {
-        secrets: Api::namespaced(client.clone(), &config.namespace),
-        name: config.secret.clone(),
+        stored: Stored {
+            secrets: Api::namespaced(client.clone(), &config.namespace),
+            name: config.secret.clone(),
+        },
         names: config.place.names(),
         in_force: in_force.clone(),
         bundle,
@@ -233,7 +235,7 @@ async fn lead(candidate: Arc<Candidate>, parts: Parts, _working: Watch) {
     };
     let controllers = async move {
         // Pods that are not known yet would be counted as gone.
-        let _gone = pods.wait_until_ready().await.is_err();
+        let _synced = watching::synced(&pods).await;
         controller.run().await;
     };
     tokio::select! {
@@ -251,7 +253,7 @@ async fn configure(mut parts: Parts) {
         name: parts.config.webhooks.clone(),
         owner: parts.config.owner.clone(),
     };
-    let _gone = parts.connections.wait_until_ready().await.is_err();
+    let _synced = watching::synced(&parts.connections).await;
     let mut changed = parts.configure.subscribe();
     loop {
         changed.mark_unchanged();

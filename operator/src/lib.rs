@@ -15,6 +15,7 @@
 //! | [`accepted`] | who asked for a spec |
 //! | [`lead`] | which replica writes |
 //! | [`metrics`] | what an SRE sees |
+//! | [`recorder`] | a program of its own: the recorder's certificate and CA, and what proves it |
 //! | [`generate`] | files that are made from the code |
 
 pub mod accepted;
@@ -27,5 +28,6 @@ pub mod coverage;
 pub mod generate;
 pub mod lead;
 pub mod metrics;
+pub mod recorder;
 pub mod watch;
 pub mod webhook;

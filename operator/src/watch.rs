@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -39,6 +40,22 @@ impl Changes {
                 return taken;
             }
             self.changed.notified().await;
+        }
+    }
+}
+
+/// How often a store is looked at that has not everything yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Waits until a store has all objects; false when its watch is gone. Of several who wait for one store, kube wakes the last
+/// alone: so everyone looks again by himself.
+pub async fn synced<K>(store: &Store<K>) -> bool
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    loop {
+        if let Ok(ready) = tokio::time::timeout(LOOK_AGAIN, store.wait_until_ready()).await {
+            return ready.is_ok();
         }
     }
 }

@@ -144,6 +144,7 @@ impl App {
         })?;
         drop(recovering);
 
+        let vkey = key.verifier().to_string();
         let newest = watch_witnesses(&config, &reader, &metrics, &mut tasks)?;
         let witnessed = Witnessed { newest, wait: config.wait_for_witnesses };
         let api =
@@ -159,7 +160,7 @@ impl App {
             Patience::default(),
         )));
         if let Some(path) = &config.port_file {
-            write_ports(path, listen, admin)
+            write_ports(path, listen, admin, &vkey)
                 .map_err(|error| AppError::PortFile(path.display().to_string(), error))?;
         }
         drop(listening);
@@ -277,16 +278,17 @@ fn start_event(stopped: Option<bool>, size: u64, torn_bytes: u64) -> LogEvent {
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
     let failed = |error| AppError::Listen(address, error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = runtime::listen::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
 
 /// Whoever sees the file sees both addresses.
-fn write_ports(path: &Path, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
+fn write_ports(path: &Path, listen: SocketAddr, admin: SocketAddr, vkey: &str) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = std::fs::File::create(&temporary)?;
-    writeln!(file, "{}", serde_json::json!({ "listen": listen.to_string(), "admin": admin.to_string() }))?;
+    let ports = serde_json::json!({ "listen": listen.to_string(), "admin": admin.to_string(), "vkey": vkey });
+    writeln!(file, "{ports}")?;
     drop(file);
     std::fs::rename(temporary, path)
 }

@@ -78,7 +78,7 @@ pub struct Args {
     /// How long receipts wait for the witnesses, in seconds; 0: not at all. What is not cosigned by then is answered 503
     #[arg(long, env = "BQWITNESS_WAIT_FOR_WITNESSES", default_value = "0", value_name = "SECONDS")]
     wait_for_witnesses: String,
-    /// File that gets the addresses in use, as JSON, once both listen
+    /// File that gets the addresses in use and the log's verifier key, as JSON, once both listen
     #[arg(long, env = "BQWITNESS_PORT_FILE", value_name = "FILE")]
     port_file: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, or one for each module

@@ -47,13 +47,13 @@ pub struct Usable {
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// It can't be made.
-    #[error("the webhook's certificate can't be made: {0}")]
+    #[error("the certificate can't be made: {0}")]
     Make(#[from] rcgen::Error),
     /// Not PEM.
-    #[error("the webhook's certificate can't be read: {0}")]
+    #[error("the certificate can't be read: {0}")]
     Pem(#[from] rustls_pki_types::pem::Error),
     /// Not a pair, or not a certificate.
-    #[error("the webhook's certificate can't be used: {0}")]
+    #[error("the certificate can't be used: {0}")]
     Use(String),
 }
 
@@ -120,7 +120,7 @@ impl Ca {
         // API servers tell CAs of one name apart by their keys; people by when they began.
         params
             .distinguished_name
-            .push(DnType::CommonName, format!("bqwitness operator CA {}", now.strftime("%Y-%m-%d")));
+            .push(DnType::CommonName, format!("bqwitness CA {}", now.strftime("%Y-%m-%d")));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let (begins, ends) = (now - BACKDATE, now + CA_LIFE);
@@ -146,7 +146,7 @@ impl Ca {
     fn leaf(&self, names: &[String], now: Timestamp) -> Result<Pair, IssueError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.to_vec())?;
-        params.distinguished_name.push(DnType::CommonName, "bqwitness operator");
+        params.distinguished_name.push(DnType::CommonName, "bqwitness");
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -21,12 +21,18 @@ const EVERY: Duration = Duration::from_secs(30);
 /// After a failure it is looked at again this soon.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// The Secret.
+pub struct Stored {
+    /// Secrets of its namespace.
+    pub secrets: Api<Secret>,
+    /// Its name.
+    pub name: String,
+}
+
 /// Keeps the certificate in force.
 pub struct Keeper {
-    /// Secrets of the operator's namespace.
-    pub secrets: Api<Secret>,
-    /// The Secret's name.
-    pub name: String,
+    /// Where it is kept.
+    pub stored: Stored,
     /// What the API server calls the webhook.
     pub names: Vec<String>,
     /// What connections are greeted with.
@@ -37,10 +43,13 @@ pub struct Keeper {
     pub metrics: Metrics,
 }
 
+/// The certificate can't be read or renewed.
 #[derive(Debug, thiserror::Error)]
-enum KeepError {
+pub enum KeepError {
+    /// The API server's answer.
     #[error("the API server: {0}")]
     Api(#[from] kube::Error),
+    /// It can't be made or used.
     #[error(transparent)]
     Issue(#[from] IssueError),
 }
@@ -56,7 +65,7 @@ impl Keeper {
                     EVERY
                 }
                 Err(error) => {
-                    tracing::warn!(secret = self.name, "the webhook's certificate: {error}");
+                    tracing::warn!(secret = self.stored.name, "the webhook's certificate: {error}");
                     self.metrics.failed("certificate");
                     AGAIN
                 }
@@ -66,16 +75,7 @@ impl Keeper {
     }
 
     async fn look(&self) -> Result<(), KeepError> {
-        let stored = self.secrets.get_opt(&self.name).await?;
-        let held = stored.as_ref().map(held).unwrap_or_default();
-        let held = match issue::renew(&held, &self.names, Timestamp::now())? {
-            None => held,
-            Some(next) => {
-                self.write(stored, &next).await?;
-                tracing::info!(secret = self.name, "the webhook's certificate was renewed");
-                next
-            }
-        };
+        let held = self.stored.renewed(&self.names).await?;
         let usable = issue::usable(&held)?;
         self.metrics.certificate_ends(usable.ends);
         self.in_force.replace(usable.leaf);
@@ -86,6 +86,21 @@ impl Keeper {
             changed
         });
         Ok(())
+    }
+}
+
+impl Stored {
+    /// What it holds, renewed when it is time.
+    ///
+    /// # Errors
+    /// [`KeepError`]; also where another has renewed it meanwhile: the next look finds that.
+    pub async fn renewed(&self, names: &[String]) -> Result<Held, KeepError> {
+        let stored = self.secrets.get_opt(&self.name).await?;
+        let held = stored.as_ref().map(held).unwrap_or_default();
+        let Some(next) = issue::renew(&held, names, Timestamp::now())? else { return Ok(held) };
+        self.write(stored, &next).await?;
+        tracing::info!(secret = self.name, "the certificate was renewed");
+        Ok(next)
     }
 
     /// Fails where another replica has written since: then theirs is read at the next look.
