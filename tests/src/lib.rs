@@ -14,6 +14,7 @@
 //! | [`cluster`] | a real Kubernetes control plane, with kubectl and helm |
 //! | [`gate`] | before the recorder: notes its receipts, and may be slow or refuse |
 //! | [`audit`] | what must hold after any fault |
+//! | [`chart`] | the Helm chart, rendered |
 //! | [`process`] | our programs and the emulator as child processes |
 //! | [`foreign`] | a checker of logs and proofs that we did not write |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
@@ -24,6 +25,7 @@ pub mod agent;
 pub mod audit;
 pub mod bench;
 pub mod ca;
+pub mod chart;
 pub mod cluster;
 pub mod emulator;
 pub mod foreign;
