@@ -19,9 +19,10 @@ setup:
 	@tests/setup/python.sh
 	@tests/setup/node.sh
 
-# A Kubernetes control plane for the tests: built once, in ten minutes or so.
+# A Kubernetes control plane for the tests, built once in ten minutes or so, and what tests alerts.
 setup-cluster:
 	@tests/setup/cluster.sh
+	@tests/setup/promtool.sh
 
 # The programs are built before the tests, which start them.
 demo: setup
