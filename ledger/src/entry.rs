@@ -137,6 +137,13 @@ pub(crate) fn frame(envelope: &[u8], statement: &[u8]) -> Vec<u8> {
     [PREFIX, envelope, MIDDLE, statement, SUFFIX].concat()
 }
 
+/// Is the leaf what [`frame`] makes of its two parts?
+fn is_framed(leaf: &[u8], envelope: &[u8], statement: &[u8]) -> bool {
+    let parts = [PREFIX, envelope, MIDDLE, statement];
+    let rest = parts.into_iter().try_fold(leaf, |rest, part| rest.strip_prefix(part));
+    rest == Some(SUFFIX)
+}
+
 impl<'a> Entry<'a> {
     /// Reads a leaf.
     ///
@@ -156,7 +163,7 @@ impl<'a> Entry<'a> {
         }
         let parts: Parts<'a> = serde_json::from_slice(leaf)?;
         let (envelope, statement) = (parts.envelope.get().as_bytes(), parts.statement.get().as_bytes());
-        if leaf != frame(envelope, statement) {
+        if !is_framed(leaf, envelope, statement) {
             return Err(BadEntry::Framing);
         }
         Ok(Self { envelope: serde_json::from_slice(envelope)?, statement })

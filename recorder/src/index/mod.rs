@@ -1,11 +1,13 @@
-//! The search index: SQLite behind the log. It is fed from published entries alone, so it never slows an acknowledgement,
-//! and it can be deleted at any time: it is then built again, while answers say how far it goes.
+//! The search index: SQLite behind the log. It is fed from published entries alone, so that no acknowledgement waits for
+//! it, and it can be deleted at any time: it is then built again, while answers say how far it goes.
 
 mod conditions;
 pub mod feed;
+mod fields;
 pub mod progress;
 pub mod query;
 pub mod render;
+mod rows;
 pub mod schema;
 pub mod searcher;
 pub mod sessions;

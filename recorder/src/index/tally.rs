@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use ledger::search::sessions::SessionState;
-use ledger::statement::{Body, Hole};
+use ledger::statement::Hole;
 use rusqlite::{Transaction, params};
 use uuid::Uuid;
 
 use super::IndexError;
+use super::fields::Fields;
 use super::query::{nanos, signed};
 use super::sessions::state_text;
 
@@ -34,13 +35,13 @@ impl Tally {
     }
 
     /// The session's own workload said something.
-    pub(super) fn heard(&mut self, session: Uuid, index: u64, received: Timestamp, body: &Body) {
-        let change = self.of(session);
+    pub(super) fn heard(&mut self, index: u64, received: Timestamp, said: &Fields) {
+        let change = self.of(said.session);
         change.heard = nanos(received);
-        if let Some(heartbeat) = &body.heartbeat {
+        if let Some(heartbeat) = &said.heartbeat {
             change.unrecorded = Some(heartbeat.refused_unrecorded);
         }
-        if let Some(end) = &body.end {
+        if let Some(end) = &said.end {
             change.unrecorded = Some(end.refused_unrecorded);
             change.end = Some((SessionState::Ended, index));
         }

@@ -17,6 +17,7 @@ pub mod files;
 pub mod keys;
 pub mod publish;
 pub mod reader;
+pub mod recent;
 pub mod recover;
 pub mod tail;
 pub mod wal;

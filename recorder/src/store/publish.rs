@@ -107,11 +107,12 @@ impl Publisher {
     /// The first write that fails.
     pub fn publish(&mut self, tail: &Tail) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let snapshot = tail.snapshot();
+        let snapshot = Arc::new(tail.snapshot());
         self.write_blobs(&snapshot)?;
         let filled = self.write_full_tiles(&snapshot)?;
         self.write_partial_tiles()?;
         self.files.sync_all().map_err(at("sync", "."))?;
+        tail.recent().add(&snapshot); // before whoever follows is told
         self.write_checkpoint()?;
         tail.release(&snapshot);
         wal::remove_covered(&*self.files, self.frontier.size())?;
@@ -124,7 +125,7 @@ impl Publisher {
         snapshot
             .blobs
             .iter()
-            .try_for_each(|blob| put(&*self.files, &blob_path(&blob.digest()), blob.as_bytes()))
+            .try_for_each(|(digest, blob)| put(&*self.files, &blob_path(digest), blob.as_bytes()))
     }
 
     /// Appends the leaves to tree and bundle, and writes each tile and bundle that becomes full.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::error::{StoreError, at};
 use super::files::Files;
 use super::publish::{Published, blob_path, tile_path};
-use super::tail::Tail;
+use super::tail::{Snapshot, Tail};
 
 /// Reads entries, tiles and blobs. Clones share everything; all calls block on the disk.
 #[derive(Clone)]
@@ -54,6 +54,13 @@ impl LogReader {
         Ok(entries.get(place).map(|leaf| Arc::from(*leaf)))
     }
 
+    /// What was published with the leaf at `index`, if that was just now. Asked by one who follows the log, and has what lies
+    /// before that leaf. The newest checkpoint may not cover it yet.
+    #[must_use]
+    pub fn recent(&self, index: u64) -> Option<Arc<Snapshot>> {
+        self.tail.recent().part_with(index)
+    }
+
     /// The bundle at `index` of its level, as the newest checkpoint has it; `None` beyond that.
     ///
     /// # Errors
@@ -83,6 +90,14 @@ impl LogReader {
         if let Some(blob) = self.tail.blob(digest) {
             return Ok(Some(blob.as_bytes().to_vec()));
         }
+        self.stored_blob(digest)
+    }
+
+    /// The file of a blob that a published entry names, salt and content; `None` when there is none (any more).
+    ///
+    /// # Errors
+    /// The system's, or a blob that is not its digest.
+    pub fn stored_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = blob_path(digest);
         match self.files.read(&path) {
             Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Some(bytes)),

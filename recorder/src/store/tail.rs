@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use ledger::blob::Blob;
 use ledger::digest::Digest;
 
+use super::recent::Recent;
+
 /// Bytes in the tail at which the sequencer waits for the publisher. A disk that can't keep up fills the queue behind
 /// the sequencer, and the API then answers `busy`.
 pub const MAX_TAIL_BYTES: usize = 24 << 20;
@@ -20,6 +22,7 @@ pub const EARLY_BYTES: usize = 6 << 20;
 pub struct Tail {
     inner: Mutex<Inner>,
     changed: Condvar,
+    recent: Recent,
 }
 
 #[derive(Debug)]
@@ -39,8 +42,23 @@ pub struct Snapshot {
     pub first: u64,
     /// The leaves, in order.
     pub leaves: Vec<Arc<[u8]>>,
-    /// The blobs.
-    pub blobs: Vec<Arc<Blob>>,
+    /// The blobs, by digest.
+    pub blobs: HashMap<Digest, Arc<Blob>>,
+}
+
+impl Snapshot {
+    /// Index after the last leaf.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first + self.leaves.len() as u64
+    }
+
+    /// Bytes of leaves and blobs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let blobs = self.blobs.values().map(|blob| blob.as_bytes().len());
+        self.leaves.iter().map(|leaf| leaf.len()).chain(blobs).sum()
+    }
 }
 
 impl Tail {
@@ -49,7 +67,7 @@ impl Tail {
     pub fn new(size: u64) -> Self {
         let inner =
             Inner { first: size, leaves: VecDeque::new(), blobs: HashMap::new(), bytes: 0, closed: false };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+        Self { inner: Mutex::new(inner), changed: Condvar::new(), recent: Recent::default() }
     }
 
     /// Adds entries, which are durable, and the blobs that they name.
@@ -106,7 +124,7 @@ impl Tail {
         Snapshot {
             first: inner.first,
             leaves: inner.leaves.iter().cloned().collect(),
-            blobs: inner.blobs.values().cloned().collect(),
+            blobs: inner.blobs.clone(),
         }
     }
 
@@ -118,12 +136,18 @@ impl Tail {
             inner.bytes -= leaf.len();
             inner.first += 1;
         }
-        for blob in &published.blobs {
-            if inner.blobs.remove(&blob.digest()).is_some() {
+        for (digest, blob) in &published.blobs {
+            if inner.blobs.remove(digest).is_some() {
                 inner.bytes -= blob.as_bytes().len();
             }
         }
         self.changed.notify_all();
+    }
+
+    /// What left it last.
+    #[must_use]
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// No more entries come, or no more are taken.
