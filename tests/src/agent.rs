@@ -218,6 +218,16 @@ impl Agent {
         self.run(command).await
     }
 
+    /// A night's work with the Python client: a load, a stream, an export; see the script.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub async fn nightly(&self) -> Result<Finished> {
+        let mut command = self.command(&self.client_python);
+        command.arg(root().join("tests/agents/nightly.py"));
+        self.run(command).await
+    }
+
     /// Speaks to an address as no client does; see the script. Prints what came of it.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ const PREFIX: &str = "bqwitness-";
 pub struct Namespace {
     name: String,
     link: String,
+    /// This machine's end of the link.
+    gateway: Ipv4Addr,
     outside: Ipv4Addr,
     inside: Ipv4Addr,
 }
@@ -69,6 +71,18 @@ impl Namespace {
     /// # Errors
     /// The system refuses. What was made until then is taken away again.
     pub fn make() -> Result<Self> {
+        Self::make_before(None)
+    }
+
+    /// Makes another before the same "Google" and recorder.
+    ///
+    /// # Errors
+    /// As [`Namespace::make`].
+    pub fn another(&self) -> Result<Self> {
+        Self::make_before(Some(self.outside))
+    }
+
+    fn make_before(outside: Option<Ipv4Addr>) -> Result<Self> {
         sweep();
         let id = Uuid::now_v7();
         let [.., high, low] = *id.as_bytes();
@@ -77,7 +91,8 @@ impl Namespace {
         let namespace = Self {
             name: format!("{PREFIX}{}-{high:02x}{low:02x}", std::process::id()),
             link: format!("bqw{}", &id.simple().to_string()[20..]),
-            outside: Ipv4Addr::from(network + 1),
+            gateway: Ipv4Addr::from(network + 1),
+            outside: outside.unwrap_or(Ipv4Addr::from(network + 1)),
             inside: Ipv4Addr::from(network + 2),
         };
         namespace.build()?;
@@ -133,17 +148,17 @@ impl Namespace {
     }
 
     fn build(&self) -> Result<()> {
-        let (outside, inside) = (self.outside.to_string(), self.inside.to_string());
+        let (gateway, inside) = (self.gateway.to_string(), self.inside.to_string());
         self.write_names()?;
         run(&["ip", "netns", "add", &self.name])?;
         run(&["ip", "link", "add", &self.link, "type", "veth", "peer", "name", "eth0", "netns", &self.name])?;
-        run(&["ip", "addr", "add", &format!("{outside}/30"), "dev", &self.link])?;
+        run(&["ip", "addr", "add", &format!("{gateway}/30"), "dev", &self.link])?;
         run(&["ip", "link", "set", &self.link, "up"])?;
         self.run("ip link set lo up")?;
         self.run(&format!("ip addr add {inside}/30 dev eth0"))?;
         self.run("ip link set eth0 up")?;
-        self.run(&format!("ip route add default via {outside}"))?;
-        self.rules(&outside)
+        self.run(&format!("ip route add default via {gateway}"))?;
+        self.rules(&self.outside.to_string())
     }
 
     fn rules(&self, outside: &str) -> Result<()> {

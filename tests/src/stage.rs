@@ -1,5 +1,6 @@
 //! The story's stage: "BigQuery", a cluster, a recorder, and two pods with an agent and a sidecar each.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::emulator::Emulator;
 use crate::front::Front;
 use crate::google::Google;
 use crate::identity::{Cluster, Pod};
+use crate::namespace::Namespace;
 use crate::programs::{Auditor, Credential, PROVIDER, Recorder, Sidecar, Start};
 use crate::tools::Tools;
 use crate::trouble::{Doing as _, Result};
@@ -37,7 +39,7 @@ pub struct Stage {
     pub tools: Tools,
 }
 
-/// A pod: an agent and its sidecar.
+/// A pod: an agent and its sidecar. Dropped from the top: programs before their namespace.
 #[derive(Debug)]
 pub struct Player {
     /// Who it is.
@@ -46,6 +48,9 @@ pub struct Player {
     pub agent: Agent,
     /// The proxy on its way out.
     pub sidecar: Sidecar,
+    /// The pod's network, whose connections are redirected to the sidecar; `None`: the agent is told of the sidecar, as root
+    /// alone can make a network.
+    pub namespace: Option<Namespace>,
 }
 
 impl Stage {
@@ -59,17 +64,20 @@ impl Stage {
             let path = folder.join(name);
             std::fs::create_dir(&path).map(|()| path).doing("making a folder on the stage")
         };
-        let google = TestCa::new(&own("google")?, "Test CA in Google's place")?;
+        let ca = TestCa::new(&own("google")?, "Test CA in Google's place")?;
         let emulator = Emulator::launch(&tools, folder)?;
-        let front = Front::start(&google, emulator.upstream()).await?;
+        let (billing_network, etl_network) = networks()?;
+        let outside = billing_network.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), Namespace::outside);
+        let front = Front::start_at(front_address(outside), &ca, emulator.upstream()).await?;
+        front.gzip(true);
         let cluster = Cluster::new("https://kubernetes.default.svc.cluster.local")?;
-        let services = Google::start(&google).await?;
+        let services = Google::start_at(SocketAddr::new(outside, 0), &ca).await?;
         front.demand(services.tokens());
         let reader = Pod::of("audit", "auditor");
         let recorder_ca = TestCa::new(&own("recorder-ca")?, "Test CA of the recorder")?;
-        let recorder = Recorder::start(folder, &recorder_ca, &cluster, &reader).await?;
+        let recorder = Recorder::start_at(outside, folder, &recorder_ca, &cluster, &reader).await?;
         let auditor = Auditor::new(folder, &reader, &cluster, &recorder)?;
-        let player = async |service_account: &str| {
+        let player = async |service_account: &str, namespace: Option<Namespace>| {
             let pod = Pod::of("agents", service_account);
             services.set_up(PROVIDER, &cluster, &pod);
             let start = Start {
@@ -81,14 +89,48 @@ impl Stage {
                 credential: Credential::Federated(&services),
                 log_level: "info",
             };
-            let sidecar = start.beside(&[], (front.address(), &google)).await?;
             let home = folder.join(format!("agent-{}", pod.name));
-            let agent = Agent::new(&tools, home, sidecar.listen(), sidecar.bundle())?;
-            let agent = agent.keyless(sidecar.variables()?);
-            Ok(Player { pod, agent, sidecar })
+            let (sidecar, agent) = match &namespace {
+                Some(namespace) => {
+                    let sidecar = start.inside(namespace, &ca).await?;
+                    let agent = Agent::redirected(&tools, home, namespace, sidecar.bundle())?;
+                    (sidecar, agent.keyless(Vec::new()))
+                }
+                None => {
+                    let sidecar = start.beside(&[], (front.address(), &ca)).await?;
+                    let agent = Agent::new(&tools, home, sidecar.listen(), sidecar.bundle())?;
+                    let variables = sidecar.variables()?;
+                    (sidecar, agent.keyless(variables))
+                }
+            };
+            Ok(Player { pod, agent, sidecar, namespace })
         };
-        let (emulator, billing, etl) =
-            tokio::try_join!(emulator.furnished(), player("billing"), player("etl"))?;
+        let (emulator, billing, etl) = tokio::try_join!(
+            emulator.furnished(),
+            player("billing", billing_network),
+            player("etl", etl_network)
+        )?;
         Ok(Self { billing, etl, auditor, front, google: services, recorder, emulator, tools })
     }
+
+    /// Does the network bring the agents' connections to their sidecars?
+    #[must_use]
+    pub fn is_redirected(&self) -> bool {
+        self.billing.namespace.is_some()
+    }
+}
+
+/// A network for each pod, where we may make them.
+fn networks() -> Result<(Option<Namespace>, Option<Namespace>)> {
+    if Namespace::missing().is_some() {
+        return Ok((None, None));
+    }
+    let first = Namespace::make()?;
+    let second = first.another()?;
+    Ok((Some(first), Some(second)))
+}
+
+/// In a network, clients look for BigQuery on the port where it is.
+fn front_address(outside: IpAddr) -> SocketAddr {
+    SocketAddr::new(outside, if outside.is_loopback() { 0 } else { 443 })
 }

@@ -1,6 +1,7 @@
 //! The story that `make demo` tells and `make test` holds us to: two agents, one record, and nobody who can talk it away.
 
 pub mod evidence;
+mod night;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use crate::agent::Finished;
 use crate::front::{Arrival, Front};
 use crate::log::{self, Logged};
+use crate::namespace::Namespace;
 use crate::narrator::Narrator;
 use crate::process;
 use crate::programs::{Auditor, Recorder};
@@ -63,6 +65,10 @@ impl std::fmt::Display for Client {
 pub struct Told {
     /// What the agents did.
     pub acts: Vec<Act>,
+    /// An agent's night: a load, a stream, an export.
+    pub night: Finished,
+    /// The calls of that, oldest first.
+    pub moved: Vec<Call>,
     /// What the record says of it: the calls that have SQL, newest first.
     pub trail: Vec<Call>,
     /// What an agent was told while the recorder was away.
@@ -102,7 +108,11 @@ pub async fn tell(narrator: &Narrator) -> Result<Told> {
 async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
     let stage = set_the_stage(narrator, folder).await?;
     let acts = agents_work(narrator, &stage).await?;
-    let trail = auditor_searches(narrator, &stage, &acts).await?;
+    let night = night::work(narrator, &stage.etl).await?;
+    night::go_round(narrator, &stage).await?;
+    let calls = settled_calls(&stage).await?;
+    let trail = auditor_searches(narrator, &stage, &acts, &calls).await?;
+    let moved = night::auditor_replays(narrator, &stage, &calls).await?;
     let Stage { billing, auditor, front, recorder, .. } = stage;
     let (data, key) = (recorder.data().to_owned(), recorder.key());
     let evidence = evidence::take_out(narrator, &auditor, &key).await?;
@@ -113,7 +123,7 @@ async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
     let verified = verify(narrator, &auditor, &data, &key).await?;
     let forged = forge(narrator, &auditor, &data, &key).await?;
     evidence::verify_alone(narrator, &evidence)?;
-    Ok(Told { acts, trail, refusal, arrivals, entries, verified, forged, evidence })
+    Ok(Told { acts, night, moved, trail, refusal, arrivals, entries, verified, forged, evidence })
 }
 
 async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {
@@ -123,6 +133,10 @@ async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {
          recorder keeps the log. Two pods with identities of their own each have an agent and, on its only way out, a\n\
          sidecar, which exchanges the pod's identity for a short-lived credential.",
     );
+    narrator.say(Namespace::missing().map_or(
+        "You are root: each pod has a network of its own, in which every connection is redirected to its sidecar.",
+        |_| "You are not root: agents are asked to use their sidecars (HTTPS_PROXY). Root sees them redirected.",
+    ));
     let start = Instant::now();
     let stage = Stage::set(folder).await?;
     narrator.say(&format!(
@@ -145,8 +159,8 @@ async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {
 async fn agents_work(narrator: &Narrator, stage: &Stage) -> Result<Vec<Act>> {
     narrator.step(
         "Two agents work",
-        "Their clients are unmodified, know nothing of a record, and hold no key. All that they were given is what injection\n\
-         gives a pod: the sidecar as HTTPS_PROXY and as metadata server, and a file of certificates to trust.",
+        "Their clients are unmodified, know nothing of a record, and hold no key: they find a credential as they do on any\n\
+         machine of Google's. All that they were told is which certificates to trust.",
     );
     let command_line = if stage.billing.agent.has_bq() { Client::Bq } else { Client::Job };
     let billing = async { Ok(vec![act(&stage.billing, command_line, OVERDUE).await?]) };
@@ -177,17 +191,20 @@ async fn act(player: &Player, client: Client, sql: &'static str) -> Result<Act> 
     Ok(Act { agent: player.pod.agent(), client, sql, finished })
 }
 
-async fn auditor_searches(narrator: &Narrator, stage: &Stage, acts: &[Act]) -> Result<Vec<Call>> {
+async fn auditor_searches(
+    narrator: &Narrator,
+    stage: &Stage,
+    acts: &[Act],
+    calls: &[Call],
+) -> Result<Vec<Call>> {
     narrator.step(
         "An auditor asks who did what",
         "The names come from the pods' identities, which the recorder verified. Neither an agent nor a shared key can\n\
          say otherwise.",
     );
-    let trail = settled_trail(stage).await?;
-    for arguments in
-        [&["search"][..], &["search", "--agent", "agents/etl"], &["search", "--table", "billing.invoices"]]
-    {
-        show_search(narrator, &stage.auditor, arguments).await?;
+    let trail: Vec<Call> = calls.iter().filter(|call| call.sql.is_some()).cloned().collect();
+    for arguments in [&["search", "--limit", "8"][..], &["search", "--table", "billing.invoices"]] {
+        show(narrator, &stage.auditor, arguments).await?;
     }
     for (act, player) in acts.iter().zip([&stage.billing, &stage.etl, &stage.etl]) {
         let calls: Vec<&Call> = trail.iter().filter(|call| call.sql.as_deref() == Some(act.sql)).collect();
@@ -203,7 +220,8 @@ async fn auditor_searches(narrator: &Narrator, stage: &Stage, acts: &[Act]) -> R
     Ok(trail)
 }
 
-async fn show_search(narrator: &Narrator, auditor: &Auditor, arguments: &[&str]) -> Result<()> {
+/// The auditor runs `bqwitness`, and sees what it prints.
+async fn show(narrator: &Narrator, auditor: &Auditor, arguments: &[&str]) -> Result<Finished> {
     narrator.command("auditor", &format!("bqwitness {}", arguments.join(" ")));
     let found = match narrator.has_terminal() {
         true => auditor.bqwitness_on_terminal(arguments).await?,
@@ -211,24 +229,24 @@ async fn show_search(narrator: &Narrator, auditor: &Auditor, arguments: &[&str])
     };
     narrator.output(&found.said());
     if found.success() {
-        Ok(())
+        Ok(found)
     } else {
         Err(Trouble::new(format!("bqwitness {arguments:?} failed: {}", found.said())))
     }
 }
 
-/// The calls that carry SQL, once all that ended is in the index.
-async fn settled_trail(stage: &Stage) -> Result<Vec<Call>> {
+/// All calls, newest first, once all that ended is in the index.
+async fn settled_calls(stage: &Stage) -> Result<Vec<Call>> {
     let start = Instant::now();
     loop {
-        let found = stage.auditor.bqwitness(&["--output", "json", "search"]).await?;
+        let found = stage.auditor.bqwitness(&["--output", "json", "search", "--limit", "500"]).await?;
         if !found.success() {
             return Err(Trouble::new(format!("bqwitness search failed: {}", found.said())));
         }
         let answer: Answer = serde_json::from_str(&found.stdout).doing("the answer of bqwitness search")?;
         let open = answer.calls.iter().filter(|call| call.result.is_none()).count();
         if open == 0 && answer.calls.len() >= stage.front.arrivals().len() {
-            return Ok(answer.calls.into_iter().filter(|call| call.sql.is_some()).collect());
+            return Ok(answer.calls);
         }
         if start.elapsed() > SETTLE_LIMIT {
             return Err(Trouble::new(format!(

@@ -18,6 +18,7 @@ async fn two_agents_one_record() {
     let told = story::tell(&Narrator::default()).await.unwrap();
     the_agents_saw_what_bigquery_answered(&told);
     the_trail_says_what_was_done(&told, begun);
+    what_was_moved_without_sql_is_in_the_record(&told);
     every_call_has_its_subject_and_one_outcome(&told);
     the_refusal_says_why(&told);
     the_count_can_fail(&told);
@@ -62,6 +63,16 @@ fn the_trail_says_what_was_done(told: &Told, begun: Timestamp) {
     assert_eq!(tables(salaries), [("billing.salaries".to_owned(), Access::Read)]);
     // The job was made, and failed.
     assert_eq!((salaries.status, salaries.reason.as_deref()), (Some(200), Some("notFound")));
+}
+
+fn what_was_moved_without_sql_is_in_the_record(told: &Told) {
+    assert!(told.night.stdout.contains("took 4 rows out of billing.invoices"), "{:?}", told.night);
+    assert!(told.moved.iter().all(|call| call.subject.service_account == "etl"), "{:#?}", told.moved);
+    // The load's PUT knows only the upload; the record knows its job.
+    let uploads: Vec<_> = told.moved.iter().filter(|call| call.upload.is_some()).collect();
+    assert!(uploads.iter().any(|call| call.http.verb == "PUT" && call.job.is_some()), "{uploads:#?}");
+    // What an agent is told is gzipped; what it was told is read all the same.
+    assert!(told.arrivals.iter().any(|arrival| arrival.path.contains("/insertAll")));
 }
 
 fn every_call_has_its_subject_and_one_outcome(told: &Told) {

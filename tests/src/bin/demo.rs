@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
     let told = tokio::select! {
         told = story::tell(&narrator) => told,
         // Dropped, the story stops what it started and removes its files.
-        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+        _signal = runtime::drain::shutdown_signal() => return ExitCode::from(130),
     };
     match told {
         Ok(_) => {
