@@ -14,6 +14,7 @@ use ledger::statement::kind;
 use tempfile::TempDir;
 
 use crate::agent::Finished;
+use crate::audit::without_secrets;
 use crate::front::{Arrival, Front};
 use crate::log::{self, Logged};
 use crate::namespace::Namespace;
@@ -327,7 +328,9 @@ fn count(narrator: &Narrator, entries: &[Logged], arrivals: &[Arrival]) -> Resul
 /// # Errors
 /// They are not the same requests, each as often.
 pub fn account(entries: &[Logged], arrivals: &[Arrival]) -> Result<Vec<String>> {
-    let arrived = arrivals.iter().map(|seen| format!("{} https://{}{}", seen.verb, seen.host, seen.path));
+    let recorded = |seen: &Arrival| without_secrets(&seen.path);
+    let arrived =
+        arrivals.iter().map(|seen| format!("{} https://{}{}", seen.verb, seen.host, recorded(seen)));
     let (forwarded, arrived) = (sorted(forwarded(entries)), sorted(arrived.collect()));
     if forwarded == arrived {
         return Ok(forwarded);
