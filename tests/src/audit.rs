@@ -190,3 +190,6 @@ fn the_same(forwarded: &Requests, uncertain: &Requests, arrived: &Requests) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
