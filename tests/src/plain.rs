@@ -64,7 +64,7 @@ fn words(line: &str) -> String {
 
 fn meaning(word: &str) -> String {
     let is_uuid = word.len() == 36 && word.bytes().filter(|byte| *byte == b'-').count() == 4;
-    let is_job = ["bqjob_", "job_", "script_job_"].iter().any(|start| word.starts_with(start));
+    let is_job = ["bqjob_", "job_", "script_job_", "bqemu_"].iter().any(|start| word.starts_with(start));
     if is_uuid || is_job {
         "ID".into()
     } else if word.len() >= 10 && word.bytes().all(|byte| byte.is_ascii_digit()) {
