@@ -228,6 +228,16 @@ impl Agent {
         self.run(command).await
     }
 
+    /// Calls of `jobs.query` that are never tried again, as `calls.py` says: how many, SQL, and options.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub async fn calls(&self, arguments: &[&str]) -> Result<Finished> {
+        let mut command = self.command(&self.client_python);
+        command.arg(root().join("tests/agents/calls.py")).args(arguments);
+        self.run(command).await
+    }
+
     /// Speaks to an address as no client does; see the script. Prints what came of it.
     ///
     /// # Errors

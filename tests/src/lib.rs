@@ -15,6 +15,7 @@
 //! | [`gate`] | before the recorder: notes its receipts, and may be slow or refuse |
 //! | [`audit`] | what must hold after any fault |
 //! | [`chart`] | the Helm chart, rendered |
+//! | [`canned`], [`memory`] | a "BigQuery" that always says the same; a memory limit for a process |
 //! | [`process`] | our programs and the emulator as child processes |
 //! | [`foreign`] | a checker of logs and proofs that we did not write |
 //! | [`agent`], [`tunnel`] | unmodified clients, and a way to BigQuery that does not record |
@@ -25,6 +26,7 @@ pub mod agent;
 pub mod audit;
 pub mod bench;
 pub mod ca;
+pub mod canned;
 pub mod chart;
 pub mod cluster;
 pub mod emulator;
@@ -34,6 +36,7 @@ pub mod gate;
 pub mod google;
 pub mod identity;
 pub mod log;
+pub mod memory;
 pub mod namespace;
 pub mod narrator;
 pub mod plain;
