@@ -293,6 +293,8 @@ async fn mistakes_in_a_connection_are_said_when_it_is_applied() {
     for (manifest, sentence) in [
         (with("/spec/pods", json!({})), "name a serviceAccountName, a selector, or both"),
         (with("/spec/identity", json!({"mode": "Sometimes"})), "supported values"),
+        (with("/spec/identity", json!({})), "mode Federated needs federated.provider"),
+        (with("/spec/identity", json!({"federated": {"provider": "https://elsewhere"}})), "should match"),
         (with("/spec/project", json!("No Project")), "should match"),
         (with("/spec/identity", json!({"mode": "Passthrough", "extra": 1})), "unknown field"),
         (with("/metadata/name", json!("x".repeat(64))), "at most 63 characters"),
