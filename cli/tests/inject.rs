@@ -75,7 +75,7 @@ fn a_manifest_comes_back_with_the_sidecar_and_otherwise_as_it_was() {
     }
     // The same again changes nothing.
     assert_eq!(inject(&text, &[]).stdout, output.stdout);
-    let json = inject(&whole, &["-o", "json"]);
+    let json = inject(&whole, &["--output", "json"]);
     let list: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(list["items"].as_array().unwrap(), &documents);
 }

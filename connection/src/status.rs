@@ -14,9 +14,6 @@ pub struct ConnectionStatus {
     /// SHA-256 of the spec in canonical form, as entries name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec_digest: Option<String>,
-    /// The newest generation whose acceptance is an entry of the log.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recorded_generation: Option<i64>,
     /// Ready, ConfigValid, Injecting and Covered, each with its reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -63,7 +63,6 @@ fn status(
     ConnectionStatus {
         observed_generation: connection.metadata.generation,
         spec_digest: Some(spec_digest(&connection.spec).to_string()),
-        recorded_generation: old.recorded_generation,
         conditions: findings.into_iter().map(|one| dated(one, &old.conditions, connection, now)).collect(),
         pods: said.counts,
         overlaps: said.overlaps.clone(),
