@@ -391,3 +391,27 @@ async fn bigquery_is_slow() {
     let arrived = stage.world.front.arrivals().len();
     assert_eq!(stage.end().await.account, answered(arrived));
 }
+
+/// Google's front ends close kept-alive connections whenever they like. A request that meets that is never sent twice by us.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bigquery_closes_kept_alive_connections() {
+    if impossible() {
+        return;
+    }
+    let stage = Stage::set(PATIENCE).await;
+    let calls = stage.calling(&["100", SQL, "--at-once", "4"]);
+    while !calls.is_finished() {
+        stage.world.front.close_idle();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let seen = calls.await.unwrap();
+    assert_eq!(seen.len(), 400);
+    let met = |seen: &&Seen| seen.status == Some(502) || seen.error.is_some();
+    let whole = seen.iter().filter(|seen| seen.is_answered()).count();
+    assert!(whole >= 40, "few calls meet a connection that is just closing: {whole} of 400 passed");
+    assert_eq!(seen.iter().filter(met).count(), 400 - whole, "{seen:?}");
+    let account = stage.end().await.account;
+    assert_eq!(account.answered, whole, "{account:?}");
+    let ended = account.answered + account.failed + account.aborted;
+    assert!(ended <= 400 && account.lost == 0 && account.refused == 0, "{account:?}");
+}
