@@ -18,6 +18,9 @@ const DEFAULT_WIDTH: u16 = 160;
 /// Below this width, in columns, a table of calls would break the names in it.
 const NARROW: u16 = 132;
 
+/// Below this width, in columns, a table of sessions would.
+const NARROW_FOR_SESSIONS: u16 = DEFAULT_WIDTH;
+
 /// Widest single line of SQL in a table, in characters; `--wide` shows it whole.
 const SQL_WIDTH: usize = 90;
 
@@ -52,6 +55,11 @@ impl Output {
     /// Too narrow for a table that says all of a call in one line.
     pub(crate) fn is_narrow(self) -> bool {
         self.width < NARROW
+    }
+
+    /// Too narrow for a table that says all of a session in one line.
+    pub(crate) fn is_narrow_for_sessions(self) -> bool {
+        self.width < NARROW_FOR_SESSIONS
     }
 
     /// Columns of the terminal.

@@ -38,7 +38,9 @@ fn find(reader: &Reader, args: &SessionsArgs) -> Result<SessionAnswer, CliError>
 }
 
 fn print(answer: &SessionAnswer, out: Output) -> Result<(), CliError> {
-    if !answer.sessions.is_empty() {
+    if out.is_narrow_for_sessions() {
+        listed(&answer.sessions, out).iter().try_for_each(|line| out.line(line))?;
+    } else if !answer.sessions.is_empty() {
         out.line(&table(answer, out).to_string())?;
     }
     let sessions = counted(answer.sessions.len() as u64, "session");
@@ -71,6 +73,45 @@ fn table(answer: &SessionAnswer, out: Output) -> Table {
         table.add_row(row(session, out));
     }
     table
+}
+
+/// For narrow terminals: id and state of each session, and below them who it was, since when, and what was counted. Nothing is
+/// broken, so all can be copied.
+fn listed(sessions: &[Session], out: Output) -> Vec<String> {
+    let mut table = out.table(&["SESSION", "STATE", "CALLS", "REFUSED", "HOLES"]);
+    for session in sessions {
+        table.add_row([
+            Cell::new(session.session),
+            out.state(session.state),
+            Cell::new(calls_text(session)),
+            Cell::new(refused_text(session)),
+            Cell::new(holes_text(session)),
+        ]);
+    }
+    table.column_iter_mut().for_each(|column| {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    });
+    let mut facts = table.lines();
+    let mut lines: Vec<String> = facts.next().filter(|_| !sessions.is_empty()).into_iter().collect();
+    for (fact, session) in facts.zip(sessions) {
+        lines.push(fact.trim_end().to_owned());
+        lines.extend(below(session).map(|line| format!("{INDENT}{line}")));
+    }
+    lines
+}
+
+const INDENT: &str = "   ";
+
+fn below(session: &Session) -> impl Iterator<Item = String> {
+    let subject = &session.subject;
+    let connection = session.connection.as_ref().map(|c| format!(", connection {}/{}", c.namespace, c.name));
+    let who = format!("{}/{}, pod {}", subject.namespace, subject.service_account, subject.pod);
+    let (started, heard) = (time_text(session.started), time_text(session.heard));
+    [
+        printable(&format!("{who}{}", connection.unwrap_or_default())),
+        printable(&format!("from {started} to {heard} UTC, version {}", session.version)),
+    ]
+    .into_iter()
 }
 
 fn row(session: &Session, out: Output) -> Vec<Cell> {
@@ -164,6 +205,28 @@ pub(crate) mod tests {
         assert_eq!(calls_text(&odd), "2 (1 open)");
         assert_eq!(refused_text(&odd), "3 +2 unrecorded");
         assert_eq!(holes_text(&odd), "1 (5 statements)");
+    }
+
+    #[test]
+    fn a_narrow_terminal_breaks_nothing() {
+        let odd = Session { open_calls: 1, refused_unrecorded: 2, holes: 1, missing: 5, ..session() };
+        let lines = listed(&[session(), odd], Output::new(Format::Table, Color::Never).with_width(80));
+        let facts: Vec<_> =
+            lines.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let id = session().session;
+        assert_eq!(
+            facts,
+            [
+                "SESSION STATE CALLS REFUSED HOLES".to_owned(),
+                format!("{id} open 2 0 0"),
+                "agents/billing, pod billing-0".into(),
+                "from 2026-11-22 10:00:00 to 2026-11-22 10:05:00 UTC, version 0.1.0".into(),
+                format!("{id} open 2 (1 open) 0 +2 unrecorded 1 (5 statements)"),
+                "agents/billing, pod billing-0".into(),
+                "from 2026-11-22 10:00:00 to 2026-11-22 10:05:00 UTC, version 0.1.0".into(),
+            ]
+        );
+        assert!(listed(&[], Output::new(Format::Table, Color::Never)).is_empty());
     }
 
     #[test]
