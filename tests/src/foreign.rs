@@ -120,6 +120,15 @@ impl Foreign {
         run(self.command("log").arg(dir).arg(vkey.trim()), "")
     }
 
+    /// Checks a whole log that is served at `url`, over TLS with the roots of `ca`, showing the token in the file `token` for
+    /// its entries.
+    ///
+    /// # Errors
+    /// The program can't be run.
+    pub fn served(&self, url: &str, vkey: &str, ca: &Path, token: &Path) -> Result<Finished> {
+        run(self.command("served").arg(url).arg(vkey.trim()).arg(ca).arg(token), "")
+    }
+
     /// Checks that the file `proof` proves the entry in the file `entry`.
     ///
     /// # Errors

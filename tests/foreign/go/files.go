@@ -18,9 +18,21 @@ const (
 	maxBundle = width * (2 + 65535)
 )
 
-// files is a log's directory. It is a tlog.TileReader, whose tiles nobody has authenticated yet.
+// source has the files of a log, by their names below it.
+type source interface {
+	read(name string, limit int64) ([]byte, error)
+}
+
+// directory is a log on this machine.
+type directory string
+
+func (d directory) read(name string, limit int64) ([]byte, error) {
+	return readFile(filepath.Join(string(d), name), limit)
+}
+
+// files is a log. It is a tlog.TileReader, whose tiles nobody has authenticated yet.
 type files struct {
-	dir string
+	source
 	// authenticated has the tiles that tlog has found to be the tree's.
 	authenticated map[tlog.Tile][]byte
 }
@@ -49,7 +61,7 @@ func (f *files) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 }
 
 func (f *files) readTile(tile tlog.Tile) ([]byte, error) {
-	data, err := readFile(filepath.Join(f.dir, path(tile)), width*tlog.HashSize)
+	data, err := f.read(path(tile), width*tlog.HashSize)
 	if err == nil && len(data) != tile.W*tlog.HashSize {
 		err = fmt.Errorf("%s has %d bytes, not %d", path(tile), len(data), tile.W*tlog.HashSize)
 	}
@@ -59,7 +71,7 @@ func (f *files) readTile(tile tlog.Tile) ([]byte, error) {
 // readBundle gives the entries whose hashes are those of tile.
 func (f *files) readBundle(tile tlog.Tile) ([][]byte, error) {
 	tile.L = -1
-	data, err := readFile(filepath.Join(f.dir, path(tile)), maxBundle)
+	data, err := f.read(path(tile), maxBundle)
 	if err != nil {
 		return nil, err
 	}

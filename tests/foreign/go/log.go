@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -26,8 +25,8 @@ func (g grown) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 
 func (g grown) leaf(index int64) tlog.Hash { return g[tlog.StoredHashIndex(0, index)] }
 
-func checkLog(dir, vkey string) (string, error) {
-	msg, err := readFile(filepath.Join(dir, "checkpoint"), maxNote)
+func checkLog(from source, vkey string) (string, error) {
+	msg, err := from.read("checkpoint", maxNote)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", unable{err}
 	}
@@ -38,7 +37,7 @@ func checkLog(dir, vkey string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	log := &files{dir: dir, authenticated: map[tlog.Tile][]byte{}}
+	log := &files{source: from, authenticated: map[tlog.Tile][]byte{}}
 	signed := tlog.TileHashReader(tree, log)
 	tiles := tlog.NewTiles(height, 0, tree.N)
 	leaves, err := checkTiles(signed, tiles)

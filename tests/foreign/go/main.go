@@ -12,6 +12,8 @@ import (
 
 const usage = `usage:
   foreign log DIR VKEY            check the whole log in DIR
+  foreign served URL VKEY CAFILE TOKENFILE
+                                  the same of the log that is served at URL, with a reader's token
   foreign proof FILE ENTRY VKEY   check a c2sp.org/tlog-proof@v1 file for the entry in the file ENTRY
   foreign key NAME                print a new signing key, a secret, and its verifier key
   foreign sign KEYFILE            sign the text on standard input with the signing key in KEYFILE
@@ -37,7 +39,13 @@ func main() {
 func run(args []string) (string, error) {
 	switch command, n := first(args), len(args); {
 	case command == "log" && n == 3:
-		return checkLog(args[1], args[2])
+		return checkLog(directory(args[1]), args[2])
+	case command == "served" && n == 5:
+		log, err := newServed(args[1], args[3], args[4])
+		if err != nil {
+			return "", err
+		}
+		return checkLog(log, args[2])
 	case command == "proof" && n == 4:
 		return checkProof(args[1], args[2], args[3])
 	case command == "key" && n == 2:

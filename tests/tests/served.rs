@@ -1,0 +1,163 @@
+//! A running recorder's log, fetched over TLS and checked by Go's `golang.org/x/mod/sumdb`: no file of it is looked at.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bqwitness_tests::ca::TestCa;
+use bqwitness_tests::foreign::Foreign;
+use bqwitness_tests::identity::{Cluster, Pod};
+use bqwitness_tests::programs::{AUDIENCE, Recorder};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use jiff::Timestamp;
+use ledger::batch::{Batch, MEDIA_TYPE};
+use ledger::checkpoint::Checkpoint;
+use ledger::digest::Digest;
+use ledger::statement::{Body, Claimed, Heartbeat, Observed, SessionStart, Statement, VERSION, kind};
+use runtime::client::HttpsClient;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Enough for a full tile and bundle, and a second level.
+const STATEMENTS: u64 = 300;
+
+struct Stand {
+    folder: TempDir,
+    ca: TestCa,
+    cluster: Cluster,
+    recorder: Recorder,
+}
+
+impl Stand {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = TestCa::new(folder.path(), "Test CA of the served log").unwrap();
+        let cluster = Cluster::new("https://kubernetes.default.svc.cluster.local").unwrap();
+        let recorder =
+            Recorder::start(folder.path(), &ca, &cluster, &Pod::of("audit", "auditor")).await.unwrap();
+        Self { folder, ca, cluster, recorder }
+    }
+
+    fn token(&self, pod: &Pod) -> PathBuf {
+        let path = self.folder.path().join(&pod.name);
+        self.cluster.write_token(pod, AUDIENCE, &path).unwrap();
+        path
+    }
+
+    fn vkey(&self) -> String {
+        fs::read_to_string(self.recorder.key()).unwrap()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.recorder.data().join("log")
+    }
+
+    /// Records a session, and waits for a checkpoint over it.
+    async fn record(&self) {
+        let token = fs::read_to_string(self.token(&Pod::of("agents", "billing"))).unwrap();
+        let roots = runtime::tls::pinned_roots(&self.ca.path()).unwrap();
+        let tls = runtime::tls::client_config(roots, &[]).unwrap();
+        let client = HttpsClient::new(tls, Duration::from_secs(30), 1 << 20);
+        let batch = Batch { blobs: Vec::new(), statements: statements() }.encode();
+        let request = Request::post(format!("{}/v1/batches", self.recorder.url()))
+            .header("authorization", format!("Bearer {}", token.trim()))
+            .header("content-type", MEDIA_TYPE);
+        let answer = client.send(request.body(Full::new(Bytes::from(batch))).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200, "{:?}", answer.body());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.published() < STATEMENTS {
+            assert!(Instant::now() < deadline, "no checkpoint over what was recorded");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn published(&self) -> u64 {
+        let note = fs::read(self.log().join("checkpoint")).unwrap();
+        Checkpoint::verify(&note, &self.vkey().trim().parse().unwrap()).unwrap().size
+    }
+}
+
+/// A session's start and heartbeats.
+fn statements() -> Vec<Vec<u8>> {
+    let (session, mut prev) = (Uuid::now_v7(), None);
+    let statement = |seq| {
+        let (kind, body) = if seq == 0 {
+            let start =
+                SessionStart { version: "test".into(), heartbeat_seconds: 300, ..SessionStart::default() };
+            (kind::SESSION_START, Body { start: Some(start), ..Body::default() })
+        } else {
+            let heartbeat = Some(Heartbeat::default());
+            (kind::SESSION_HEARTBEAT, Body { heartbeat, ..Body::default() })
+        };
+        let statement = Statement {
+            v: VERSION,
+            kind: kind.into(),
+            time: Timestamp::now(),
+            connection: None,
+            session,
+            seq,
+            prev,
+            observed: Observed::default(),
+            claimed: Claimed::default(),
+            blobs: BTreeMap::new(),
+            body,
+        };
+        let bytes = statement.to_bytes().unwrap();
+        prev = Some(Digest::of(&bytes));
+        bytes
+    };
+    (0..STATEMENTS).map(statement).collect()
+}
+
+/// Flips one byte of a file in place while `check` runs.
+fn with_a_flipped_byte(path: &Path, check: impl FnOnce()) {
+    let whole = fs::read(path).unwrap();
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    fs::write(path, changed).unwrap();
+    check();
+    fs::write(path, whole).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn go_checks_a_log_over_https() {
+    let Some(go) = Foreign::find().unwrap() else { return };
+    let stand = Stand::new().await;
+    stand.record().await;
+    let url = format!("{}/log", stand.recorder.url());
+    let reader = stand.token(&Pod::of("audit", "auditor"));
+    let check = || go.served(&url, &stand.vkey(), &stand.ca.path(), &reader).unwrap();
+
+    let size = stand.published();
+    let whole = check();
+    assert!(whole.success(), "{}", whole.said());
+    assert!(whole.stdout.starts_with(&format!("verified {size} entries, root ")), "{}", whole.stdout);
+
+    for (name, named) in
+        [("tile/0/000", "tile/0/000"), ("tile/entries/000", "entry 1"), ("tile/0/001.p", "tile/1/000.p/1")]
+    {
+        let mut path = stand.log().join(name);
+        if path.is_dir() {
+            path = path.join((size % 256).to_string());
+        }
+        with_a_flipped_byte(&path, || {
+            let refused = check();
+            assert_eq!(refused.code, Some(1), "{name}: {}", refused.said());
+            assert!(refused.stderr.starts_with("NOT VERIFIED: "), "{name}: {}", refused.said());
+            assert!(refused.stderr.contains(named), "{name}: {}", refused.said());
+        });
+    }
+    assert!(check().success(), "all is as before");
+
+    let agent = stand.token(&Pod::of("agents", "billing"));
+    let unread = go.served(&url, &stand.vkey(), &stand.ca.path(), &agent).unwrap();
+    assert_eq!(unread.code, Some(2), "an agent may not read entries: {}", unread.said());
+    assert!(unread.stderr.contains("tile/entries/") && unread.stderr.contains("403"), "{}", unread.said());
+    let key = "example.com/other+00000000+AAAA";
+    assert_eq!(go.served(&url, key, &stand.ca.path(), &reader).unwrap().code, Some(2), "no key");
+    stand.recorder.stop().await.unwrap();
+}
