@@ -25,12 +25,21 @@ pub const ROOM_KIB: u32 = 48 * 1024;
 /// A body must be there within this time (`body_timeout`).
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The category of a body that did not arrive in time: nobody waits for the rest of it.
+const BODY_TIMED_OUT: &str = "body_timeout";
+
+/// Of a refused batch this many bytes are read and dropped before the answer; after them the answer comes at once.
+const MAX_DROPPED: usize = 2 * MAX_BATCH;
+
 /// A body above this is read on a thread that may block, so that hashing it holds up no one.
 const INLINE_BYTES: usize = 256 * 1024;
 
 /// The handler.
-pub async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
-    let outcome = record(&api, &headers, body).await;
+pub async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, mut body: Body) -> Response {
+    let outcome = record(&api, &headers, &mut body).await;
+    if outcome.as_ref().is_err_and(|refusal| refusal.category() != BODY_TIMED_OUT) {
+        drop_rest(&mut body).await;
+    }
     let result = outcome.as_ref().map_or_else(Refusal::category, |_| "recorded");
     api.metrics.batches.with_label_values(&[result]).inc();
     match outcome {
@@ -39,7 +48,7 @@ pub async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) 
     }
 }
 
-async fn record(api: &Api, headers: &HeaderMap, body: Body) -> Result<Acknowledgement, Refusal> {
+async fn record(api: &Api, headers: &HeaderMap, body: &mut Body) -> Result<Acknowledgement, Refusal> {
     let speaker = api.identify(headers).await?.speaker()?;
     check_media_type(headers)?;
     let (room, bytes) = tokio::time::timeout(BODY_TIMEOUT, read_body(api, headers, body))
@@ -81,7 +90,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
 async fn read_body(
     api: &Api,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut Body,
 ) -> Result<(OwnedSemaphorePermit, Bytes), Refusal> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let length: usize = announced.unwrap_or(MAX_BATCH);
@@ -101,6 +110,23 @@ async fn read_body(
         Refusal::new(Reason::MalformedBatch, "the body broke off")
     })?;
     Ok((room, bytes.to_bytes()))
+}
+
+/// Takes in what is left of a refused batch and forgets it: over HTTP/2, a client that still sends may miss an answer that
+/// comes before its last byte.
+async fn drop_rest(body: &mut Body) {
+    let dropping = async {
+        let mut room = MAX_DROPPED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match room.checked_sub(length) {
+                Some(left) => room = left,
+                None => return,
+            }
+        }
+    };
+    // Whoever takes longer may miss the answer.
+    let _in_time = tokio::time::timeout(BODY_TIMEOUT, dropping).await.is_ok();
 }
 
 fn too_large(length: usize) -> Refusal {
