@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
 
 use crate::emulator::PROJECT;
 use crate::namespace::Namespace;
@@ -275,13 +276,32 @@ impl Agent {
 
     async fn run(&self, mut command: Command) -> Result<Finished> {
         let name = format!("{:?}", command.as_std());
-        command.current_dir(&self.home);
-        command.kill_on_drop(true);
+        command.current_dir(&self.home).process_group(0).kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
-        let output = tokio::time::timeout(LIMIT, command.output()).await;
+        let child = command.spawn().doing(format!("running {name}"))?;
+        let _group = Group::of(&child);
+        let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
         let output = output.map_err(|_| Trouble::new(format!("{name} did not end within {LIMIT:?}")))?;
         let output = output.doing(format!("running {name}"))?;
         Ok(Finished::new(output, start.elapsed()))
+    }
+}
+
+/// A command's process group. Dropped, all that is left of it ends: `bq` is a shell script, whose Python would go on.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // An error means that nothing is left.
+        let _ended = self.0.map(|group| kill_process_group(group, Signal::KILL).is_ok());
     }
 }
 
