@@ -8,10 +8,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo   two agents, one record: the whole story against an emulator, in about a minute after the build'
+	@echo 'make demo   two agents, one record: the whole story against an emulator, in half a minute after the build'
 	@echo 'make test   all tests, unmodified clients included'
 	@echo 'make lint   format, clippy, licences, advisories'
-	@echo 'make bench  figures beside what they are to reach, in about two minutes after the build'
+	@echo 'make bench  figures beside what they are to reach, in about three minutes after the build'
 
 # What a fresh machine lacks.
 setup:
