@@ -7,14 +7,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ledger::call::CallResult;
 use ledger::entry::Subject;
 use ledger::search::{Answer, Call};
 use ledger::statement::kind;
 use tempfile::TempDir;
 
 use crate::agent::Finished;
-use crate::audit::without_secrets;
+use crate::audit;
 use crate::front::{Arrival, Front};
 use crate::log::{self, Logged};
 use crate::namespace::Namespace;
@@ -314,42 +313,15 @@ fn count(narrator: &Narrator, entries: &[Logged], arrivals: &[Arrival]) -> Resul
         "The front knows nothing of the record, and the record nothing of the front. If a call had got past, they would\n\
          differ.",
     );
-    let requests = account(entries, arrivals)?;
+    let account = audit::balance(entries, arrivals)?;
+    let mut requests: Vec<String> = arrivals.iter().map(Arrival::line).collect();
+    requests.sort();
     requests.iter().for_each(|line| narrator.output(line));
-    let (log, front) = (requests.len(), arrivals.len());
+    let (log, front) = (account.answered, arrivals.len());
     narrator.claim(
-        log > 0,
+        log > 0 && log == front,
         &format!("{log} intents forwarded, says the log; {front} requests arrived, says the front"),
     )
-}
-
-/// Holds what the log says was forwarded against what the front saw arrive, and returns the requests.
-///
-/// # Errors
-/// They are not the same requests, each as often.
-pub fn account(entries: &[Logged], arrivals: &[Arrival]) -> Result<Vec<String>> {
-    let recorded = |seen: &Arrival| without_secrets(&seen.path);
-    let arrived =
-        arrivals.iter().map(|seen| format!("{} https://{}{}", seen.verb, seen.host, recorded(seen)));
-    let (forwarded, arrived) = (sorted(forwarded(entries)), sorted(arrived.collect()));
-    if forwarded == arrived {
-        return Ok(forwarded);
-    }
-    Err(Trouble::new(format!("the log says forwarded:\n{forwarded:#?}\nthe front saw:\n{arrived:#?}")))
-}
-
-/// The request lines of the intents whose outcome says that they left.
-fn forwarded(entries: &[Logged]) -> Vec<String> {
-    let left = |session, seq| {
-        let outcomes = entries.iter().filter(|entry| entry.statement.session == session);
-        let mut outcomes = outcomes.filter_map(|entry| entry.statement.body.outcome.as_ref());
-        outcomes
-            .any(|outcome| outcome.call == seq && outcome.forwarded && outcome.result == CallResult::Answered)
-    };
-    let intents = entries.iter().filter(|entry| entry.statement.kind == kind::CALL_INTENT);
-    let left = intents.filter(|entry| left(entry.statement.session, entry.statement.seq));
-    let targets = left.filter_map(|entry| entry.statement.body.intent.as_ref()).map(|intent| &intent.http);
-    targets.map(|http| format!("{} https://{}{}", http.verb, http.host, http.path)).collect()
 }
 
 async fn verify(narrator: &Narrator, auditor: &Auditor, data: &Path, key: &Path) -> Result<Finished> {
@@ -391,11 +363,6 @@ async fn verify_log(narrator: &Narrator, auditor: &Auditor, data: &Path, key: &P
 fn is_clean_up(entry: &Logged) -> bool {
     let intent = entry.statement.body.intent.as_ref();
     intent.is_some_and(|intent| intent.statement_kind.as_deref() == Some("DELETE"))
-}
-
-fn sorted(mut lines: Vec<String>) -> Vec<String> {
-    lines.sort();
-    lines
 }
 
 /// Is `text` in any file below `folder`?

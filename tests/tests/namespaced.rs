@@ -18,7 +18,7 @@ use bqwitness_tests::process;
 use bqwitness_tests::programs::{Recorder, Sidecar};
 use bqwitness_tests::tools::Tools;
 use bqwitness_tests::tunnel::Tunnel;
-use bqwitness_tests::{skip, story};
+use bqwitness_tests::{audit, skip};
 use ledger::entry::Subject;
 use ledger::statement::kind;
 use tempfile::TempDir;
@@ -100,7 +100,7 @@ async fn unmodified_clients_are_recorded_without_a_proxy_variable() {
     assert_eq!(arrivals.len(), direct.arrivals().len(), "{arrivals:#?}");
     let pod = pods.pod.clone();
     let entries = pods.end().await;
-    story::account(&entries, &arrivals).unwrap();
+    audit::balance(&entries, &arrivals).unwrap();
     every_call_was_redirected_and_is_the_pods(&entries, &pod, arrivals.len());
 }
 

@@ -2,6 +2,7 @@
 //! for the details that it doesn't mention.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use bqwitness_tests::audit;
 use bqwitness_tests::narrator::Narrator;
 use bqwitness_tests::programs::CLUSTER;
 use bqwitness_tests::skip;
@@ -99,9 +100,9 @@ fn the_refusal_says_why(told: &Told) {
 }
 
 fn the_count_can_fail(told: &Told) {
-    assert!(story::account(&told.entries, &told.arrivals[1..]).is_err());
+    assert!(audit::balance(&told.entries, &told.arrivals[1..]).is_err());
     let twice = [&told.arrivals[..], &told.arrivals[..1]].concat();
-    assert!(story::account(&told.entries, &twice).is_err());
+    assert!(audit::balance(&told.entries, &twice).is_err());
 }
 
 fn the_page_shows_what_was_done(told: &Told) {

@@ -53,6 +53,12 @@ impl Arrival {
         self.method_of(&parts).map_or_else(|| "unknown".into(), |(noun, verb)| format!("{noun}.{verb}"))
     }
 
+    /// Verb and URL, as the log has them of the same request.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{} https://{}{}", self.verb, self.host, without_secrets(&self.path))
+    }
+
     fn method_of<'a>(&self, parts: &[&'a str]) -> Option<(&'a str, &'static str)> {
         let put_on = |noun: &'a str| Some((noun, self.on_one()?));
         match parts {
@@ -87,6 +93,16 @@ impl Arrival {
             _ => None,
         }
     }
+}
+
+/// As the format has it: who knows the id of an upload may add to it.
+fn without_secrets(path: &str) -> String {
+    let Some((path, query)) = path.split_once('?') else { return path.to_owned() };
+    let redacted = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name @ "upload_id", _)) => format!("{name}=REDACTED"),
+        _ => pair.to_owned(),
+    });
+    format!("{path}?{}", redacted.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
