@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecorded};
 use ledger::digest::Digest;
 use ledger::statement::SessionStart;
 use moka::sync::Cache;
@@ -22,7 +23,6 @@ use tokio::sync::Semaphore;
 use crate::body_memory::BodyMemory;
 use crate::ca::{Ca, CaError};
 use crate::config::{Config, Egress};
-use crate::deliver::{Deliver, DeliverSettings, Delivery, FOLLOW_EVERY, NotRecorded};
 use crate::files::{self, Readers};
 use crate::forward::{Forwarder, Overrides};
 use crate::identity::Identity;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use deliver::Going;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::capture::Captured;
-use crate::deliver::Going;
 use crate::tee::Passing;
 
 /// What the agent is answered.

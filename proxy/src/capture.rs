@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use deliver::Going;
 use http::{HeaderMap, Method, Response};
 use http_body::{Body, Frame, SizeHint};
 use ledger::call::CallResult;
 
 use crate::body::AgentBody;
-use crate::deliver::Going;
 use crate::forward::UpstreamBody;
 use crate::outcome::{Ended, OutcomeGuard};
 use crate::tee::{Passing, Tee};

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
+use deliver::{ProgressSettings, RecorderSettings, Way};
 use http::Uri;
 use ledger::digest::Digest;
 use ledger::note::VerifierKey;
@@ -17,7 +18,6 @@ use runtime::tls;
 use rustls::RootCertStore;
 use serde::Serialize;
 
-use crate::deliver::{ProgressSettings, RecorderSettings, Way};
 use crate::forward::Overrides;
 use crate::identity::IdentitySettings;
 use crate::identity::flags::IdentityFlags;

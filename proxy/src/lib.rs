@@ -14,7 +14,7 @@
 //! | [`decide`] | whether it may leave |
 //! | [`identity`], [`swap`] | the pod's Google credential, and which parts of a request it replaces |
 //! | [`metadata`] | the metadata server that agents ask for a credential, and are given a placeholder |
-//! | [`deliver`] | the session's chain, and the wait until an intent is durable |
+//! | [`deliver`], a library of its own | the session's chain, and the wait until an intent is durable |
 //! | [`forward`] | the way to BigQuery |
 //! | [`capture`], [`tee`], [`encoding`], [`body`] | what passes is read along |
 //! | [`joins`] | the job of a request that does not name it |
@@ -32,7 +32,6 @@ pub mod ca;
 pub mod capture;
 pub mod config;
 pub mod decide;
-pub mod deliver;
 pub mod encoding;
 pub mod files;
 pub mod forward;

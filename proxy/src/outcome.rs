@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use deliver::{Going, OpenCall};
 use ledger::call::{CallResult, Outcome};
 use ledger::digest::Digest;
 
 use crate::bigquery::{self, Recognised};
-use crate::deliver::{self, Going, OpenCall};
 use crate::forward::ForwardError;
 use crate::joins::Joins;
 use crate::metrics::Metrics;

@@ -1,13 +1,13 @@
 //! Errors that the sidecar itself gives, in the form in which BigQuery's clients print them: Google's error JSON, or a gRPC
 //! status without a body. This is the one place where our errors become HTTP.
 
+use deliver::NotRecorded;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use crate::bigquery;
 use crate::body::AgentBody;
-use crate::deliver::NotRecorded;
 use crate::encoding::Undecodable;
 use crate::forward::ForwardError;
 use crate::identity::error::CredentialError;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use deliver::{Draft, NotRecorded};
 use http::header::{EXPECT, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
@@ -25,7 +26,6 @@ use crate::bigquery::{self, HostClass, Recognised, Understood};
 use crate::body::AgentBody;
 use crate::capture::capture;
 use crate::decide::decide;
-use crate::deliver::{self, Draft, NotRecorded};
 use crate::forward::Target;
 use crate::joins::Begun;
 use crate::limits;

@@ -123,15 +123,6 @@ impl Passing {
         Some(teed)
     }
 
-    /// What has passed so far, with the digest of it.
-    #[must_use]
-    pub fn so_far(&self) -> BodySoFar {
-        match &*self.lock() {
-            Flow::Going(tee) => tee.so_far(),
-            Flow::Ended { last, .. } => *last,
-        }
-    }
-
     /// Its size so far; the digest, and the rows that were counted, once all of it has passed.
     #[must_use]
     pub fn sum(&self) -> (BodyDigest, Option<RowsSent>) {
@@ -143,6 +134,16 @@ impl Passing {
 
     fn lock(&self) -> MutexGuard<'_, Flow> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner) // a torn tee has no whole digest
+    }
+}
+
+impl deliver::Passing for Passing {
+    /// What has passed so far, with the digest of it.
+    fn so_far(&self) -> BodySoFar {
+        match &*self.lock() {
+            Flow::Going(tee) => tee.so_far(),
+            Flow::Ended { last, .. } => *last,
+        }
     }
 }
 

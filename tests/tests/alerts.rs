@@ -93,7 +93,7 @@ fn used(text: &str) -> BTreeMap<String, BTreeSet<String>> {
 /// The metrics of all programs, each with its labels, as their code makes them.
 fn exposed() -> BTreeMap<String, BTreeSet<String>> {
     let mut exposed = BTreeMap::new();
-    for program in ["proxy", "recorder", "operator"] {
+    for program in ["proxy", "deliver", "recorder", "operator"] {
         sources(&root().join(program).join("src"), &mut |code| {
             for (start, _) in code.match_indices("\"bqwitness_") {
                 let (name, rest) = code[start + 1..].split_once('"').unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bqwitness_proxy::deliver::{Deliver, DeliverSettings, Draft, ProgressSettings, RecorderSettings, Way};
+use deliver::{Deliver, DeliverSettings, Draft, ProgressSettings, RecorderSettings, Way};
 use ledger::call::{CallResult, Intent, Outcome};
 use ledger::statement::{Claimed, Connection, Observed, SessionStart};
 use prometheus::Registry;
@@ -61,7 +61,7 @@ fn settings(stand: &Stand, recorder: &Recorder) -> DeliverSettings {
     }
 }
 
-async fn call(deliver: &Deliver) -> Result<(), bqwitness_proxy::deliver::NotRecorded> {
+async fn call(deliver: &Deliver) -> Result<(), deliver::NotRecorded> {
     let intent = Intent { method: "jobs.query".into(), ..Intent::default() };
     let draft =
         Draft { observed: Observed::default(), claimed: Claimed::default(), blobs: Vec::new(), intent };

@@ -1,4 +1,6 @@
-//! Delivery: the session's chain, the queue before the recorder, and the wait until an intent is durable.
+//! Delivery, for whoever speaks to the recorder: the session's chain, the queue before the recorder, and the wait until a statement
+//! is durable. `chain` (pure) -> `line` (a place, room, waiting) -> `sender` (one task, one batch under way at a time) ->
+//! `recorder` (one request, its receipt). `follow` looks at the log; `sessions` begins a new session when one is over.
 //!
 //! [`Deliver::intent`] returns when the recorder has proved that the intent is in its log. What it returns, an [`OpenCall`],
 //! has room in the queue reserved for the outcome, so that an outcome never waits and is never lost for lack of room.
@@ -28,7 +30,7 @@ use rustls::crypto::SecureRandom;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use self::going::{Going, ProgressSettings};
+pub use self::going::{Going, Passing, ProgressSettings};
 pub use self::open_call::OpenCall;
 pub use self::recorder::{DeliveryError, RecorderSettings};
 pub use self::way::Way;

@@ -1,15 +1,15 @@
 //! A call that goes on: what has passed of its bodies, said in `call.progress` while it lasts.
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::call::Progress;
+use ledger::call::{BodySoFar, Progress};
 use ledger::statement::Body;
 
 use super::chain::Saying;
 use super::line::Line;
-use crate::tee::Passing;
 
 /// When a call that goes on says how far it has come. Whichever comes first counts, since the last time that it did.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,12 @@ impl Default for ProgressSettings {
     }
 }
 
+/// A body on its way, which knows what has passed of it.
+pub trait Passing: Debug + Send + Sync {
+    /// What has passed so far.
+    fn so_far(&self) -> BodySoFar;
+}
+
 /// An open call, as its bodies and the clock see it.
 #[derive(Debug)]
 pub struct Going {
@@ -35,8 +41,8 @@ pub struct Going {
     started: Instant,
     /// Bytes since the last progress.
     passed: AtomicU64,
-    sent: OnceLock<Passing>,
-    answer: OnceLock<Passing>,
+    sent: OnceLock<Box<dyn Passing>>,
+    answer: OnceLock<Box<dyn Passing>>,
     /// When it last said how far it was; `None` once its outcome is said, after which it says no more.
     last: Mutex<Option<Instant>>,
 }
@@ -55,13 +61,13 @@ impl Going {
     }
 
     /// The request's body carries data, of which this is known.
-    pub fn sends(&self, body: Passing) {
-        let _first = self.sent.set(body).is_ok();
+    pub fn sends(&self, body: impl Passing + 'static) {
+        let _first = self.sent.set(Box::new(body)).is_ok();
     }
 
     /// The answer has begun.
-    pub fn answers(&self, body: Passing) {
-        let _first = self.answer.set(body).is_ok();
+    pub fn answers(&self, body: impl Passing + 'static) {
+        let _first = self.answer.set(Box::new(body)).is_ok();
     }
 
     /// So many bytes have passed, which their body knows already.
@@ -92,8 +98,8 @@ impl Going {
         let Some(room) = self.line.try_room() else { return };
         let progress = Progress {
             call: self.seq,
-            sent: self.sent.get().map(Passing::so_far),
-            answer: self.answer.get().map(Passing::so_far),
+            sent: self.sent.get().map(|body| body.so_far()),
+            answer: self.answer.get().map(|body| body.so_far()),
             duration_micros: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         let body = Body { progress: Some(progress), ..Body::default() };
