@@ -86,7 +86,7 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
     for number in 1..=settings.runs {
         let mut figures = Vec::new();
         if settings.only != Some(Part::Proxy) {
-            tell(&format!("run {number} of {}: recorder, about 70 s", settings.runs));
+            tell(&format!("run {number} of {}: recorder, about 90 s", settings.runs));
             let folder = folder_in(&settings.folder)?;
             all.take_this_process()?;
             figures.extend(recorder::figures(folder.path(), &all).await?);

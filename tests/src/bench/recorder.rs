@@ -1,8 +1,10 @@
 //! The recorder's figures: how many entries, how soon in a checkpoint, in how much memory, and what the index costs. Each
 //! phase has a recorder of its own with an empty log, so that none pays for what another left to be indexed.
 
+mod index;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::cores::Cores;
 use super::figure::{Figure, Reach};
@@ -23,27 +25,11 @@ const PART: &str = "recorder";
 /// How long writers write as fast as they can.
 const AT_FULL_SPEED: Duration = Duration::from_secs(6);
 
-/// How long the index has to keep up.
-const SUSTAINED: Duration = Duration::from_secs(20);
-
-/// How long the same is written in a kind that is not indexed: before, and again after, so that a machine that changes
-/// meanwhile does not favour either.
-const NOT_INDEXED: Duration = Duration::from_secs(8);
-
-/// Entries per second in all of these.
-const PACE: usize = 5000;
-
 /// How often the checkpoint is looked at: as exact as its lag is known.
 const CHECKPOINT_LOOKS: Duration = Duration::from_millis(5);
 
-/// How often the index is looked at.
-const INDEX_LOOKS: Duration = Duration::from_millis(100);
-
 /// An idle recorder is one that had nothing to do for this long.
 const IDLE: Duration = Duration::from_secs(2);
-
-/// How long the index may take to catch up before that is trouble.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// What all phases share.
 struct Stand<'a> {
@@ -69,7 +55,7 @@ pub(crate) async fn figures(folder: &Path, cores: &Cores) -> Result<Vec<Figure>>
     let stand = Stand { folder, cores, cluster, ca: TestCa::new(folder, "Test CA of the recorder")? };
     let mut figures = single_entries(&stand).await?;
     figures.extend(batches_of_64(&stand).await?);
-    figures.extend(index(&stand).await?);
+    figures.extend(index::figures(&stand).await?);
     Ok(figures)
 }
 
@@ -146,75 +132,6 @@ async fn batches_of_64(stand: &Stand<'_>) -> Result<Vec<Figure>> {
         figure("- batches of 64: most memory", phase.after.peak, "MiB").reach(Reach::AtMost(64.0)),
         figure("- batches of 64: idle memory after", idle.resident, "MiB").reach(Reach::AtMost(64.0)),
     ])
-}
-
-/// Calls with SQL at a steady pace: how far behind the index is, and whether acknowledgements wait for it. Before and
-/// after, the same bytes and blobs are written in a kind that the index passes over.
-async fn index(stand: &Stand<'_>) -> Result<Vec<Figure>> {
-    let before = not_indexed(stand, "not-indexed-before").await?;
-    let running = stand.recorder("indexed").await?;
-    let writers = stand.writers(&running, steady(Content::CallsWithSql, SUSTAINED)).await?;
-    let looks = watch::index(running.ports().admin, INDEX_LOOKS);
-    let begun = Instant::now();
-    let with = stand.write_only(&running, writers).await?;
-    let written_until = begun + with.written.time;
-    let caught_up = catch_up(&running).await?;
-    let idle = stand.idle(&running).await?;
-    let seen = looks.seen().await?;
-    running.stop().await?;
-    let after = not_indexed(stand, "not-indexed-after").await?;
-
-    let behind = seen.iter().filter(|(seen, _)| seen.at <= written_until);
-    let behind = behind.map(|(seen, published)| published.saturating_sub(seen.size)).max().unwrap_or(0);
-    let fast = Spread::of([&before, &after].into_iter().flat_map(Phase::times));
-    let slow = Spread::of(with.times());
-    let slower = |part| 100.0 * (slow.millis(part) / fast.millis(part) - 1.0);
-    let cpu_without = (before.cpu_per_thousand() + after.cpu_per_thousand()) / 2.0;
-    Ok(vec![
-        figure("calls with SQL, 50 writers, batches of 2", with.written.rate(), "/s")
-            .reach(Reach::AtLeast(PACE as f64 * 0.98)),
-        figure("- index behind the log at worst", behind as f64 / PACE as f64, "s").reach(Reach::AtMost(2.0)),
-        figure("- index caught up after the last entry", caught_up.as_secs_f64(), "s")
-            .reach(Reach::AtMost(2.0)),
-        figure("- time of a batch, p50", slow.millis(0.5), "ms"),
-        figure("- time of a batch, p99", slow.millis(0.99), "ms"),
-        figure("- same bytes not indexed: p50", fast.millis(0.5), "ms"),
-        figure("- same bytes not indexed: p99", fast.millis(0.99), "ms"),
-        figure("- acknowledgements slower with the index, p50", slower(0.5), "%").reach(Reach::AtMost(10.0)),
-        figure("- acknowledgements slower with the index, p99", slower(0.99), "%"),
-        figure("- recorder's CPU for 1,000 calls' entries", with.cpu_per_thousand(), "s"),
-        figure("- recorder's CPU for 1,000 entries not indexed", cpu_without, "s"),
-        figure("- with SQL and index: most memory", with.after.peak, "MiB").reach(Reach::AtMost(64.0)),
-        figure("- with SQL and index: idle memory after", idle.resident, "MiB").reach(Reach::AtMost(64.0)),
-    ])
-}
-
-async fn not_indexed(stand: &Stand<'_>, phase: &str) -> Result<Phase> {
-    let running = stand.recorder(phase).await?;
-    let writers = stand.writers(&running, steady(Content::NotIndexed, NOT_INDEXED)).await?;
-    let phase = stand.write_only(&running, writers).await?;
-    running.stop().await?;
-    Ok(phase)
-}
-
-fn steady(content: Content, time: Duration) -> Plan {
-    let most = PACE * usize::try_from(time.as_secs()).unwrap_or(1);
-    Plan { writers: 50, batch: 2, content, time, most, pace: Some(PACE) }
-}
-
-/// Waits until the index covers all that is published, and the checkpoint all that was written.
-async fn catch_up(running: &Recorder) -> Result<Duration> {
-    let begun = Instant::now();
-    let mut last = None;
-    while begun.elapsed() < CATCH_UP_LIMIT {
-        let now = watch::index_now(running.ports().admin).await?;
-        if now.0 == now.1 && last == Some(now) {
-            return Ok(begun.elapsed().saturating_sub(INDEX_LOOKS));
-        }
-        last = Some(now);
-        tokio::time::sleep(INDEX_LOOKS).await;
-    }
-    Err(Trouble::new(format!("the index has not caught up after {CATCH_UP_LIMIT:?}: {last:?}")))
 }
 
 impl Stand<'_> {
