@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod replay;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +12,8 @@ use jiff::{Span, Timestamp, Zoned};
 use ledger::search::sessions::SessionQuery;
 use ledger::search::{Query, ResultFilter};
 use uuid::Uuid;
+
+pub(crate) use self::replay::ReplayArgs;
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, and everything verified holds; 1 something does not hold; 2 could not run.
@@ -64,7 +68,7 @@ pub(crate) enum Command {
     Show(EntryArgs),
     /// Print one entry's proof as a c2sp.org/tlog-proof@v1 file, after checking it.
     Proof(EntryArgs),
-    /// Tell one session as a timeline: who, when, what, what came back, what is missing, and how it ended.
+    /// Tell what agents did, as a timeline: who, when, what, what came back, what is missing. From a recorder, or a bundle.
     Replay(ReplayArgs),
     /// Say when each pod was under recording in a time, with every gap and its reason.
     Coverage(CoverageArgs),
@@ -76,6 +80,8 @@ pub(crate) enum Command {
     Witness(WitnessArgs),
     /// Check that a log still continues what was seen of it last time, and remember what is there now.
     Monitor(MonitorArgs),
+    /// Say which keys a log signs with now, as far as the one that you hold vouches for them.
+    Keys(KeysArgs),
     /// Verify a whole log: every entry, tile, session chain and blob, against the log's key.
     VerifyLog(VerifyArgs),
     /// Put the sidecar into the pods of a manifest, as the operator's webhook does, and print it.
@@ -214,14 +220,6 @@ pub(crate) struct SessionsArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct ReplayArgs {
-    /// The session's id, as `sessions` shows it.
-    pub(crate) session: Uuid,
-    #[command(flatten)]
-    pub(crate) reader: ReaderArgs,
-}
-
-#[derive(Clone, Debug, Args)]
 pub(crate) struct EntryArgs {
     /// The entry's index in the log.
     pub(crate) index: u64,
@@ -293,7 +291,8 @@ pub(crate) struct WitnessArgs {
     /// The witness's name, like a URL without scheme: witness.example.com/w1. It never changes.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// The key of a log to cosign: a .vkey file, or the key itself (repeatable).
+    /// The key of a log to cosign: a .vkey file (while a log's key is changed, with both, one a line), or the key itself
+    /// (repeatable: one for each log).
     #[arg(long, value_name = "VKEY", required = true)]
     pub(crate) log: Vec<String>,
     /// Directory of its key and of the last checkpoint of each log. Never bring back an older copy of it.
@@ -321,6 +320,22 @@ pub(crate) struct MonitorArgs {
     /// Also write metrics there, for a node exporter's textfile collector.
     #[arg(long, value_name = "FILE.prom")]
     pub(crate) metrics: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeysArgs {
+    /// The recorder, https://HOST:PORT.
+    #[arg(long, env = "BQWITNESS_RECORDER", value_name = "URL")]
+    pub(crate) recorder: String,
+    /// PEM file with the recorder's CA; the system's roots when absent.
+    #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
+    pub(crate) recorder_ca: Option<PathBuf>,
+    /// The log's verifier key that you hold: a .vkey file, or the key itself.
+    #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
+    pub(crate) key: String,
+    /// Also write all of them there, one a line: a file for --key. Yours stays among them: it verifies what is older.
+    #[arg(short = 'o', long, value_name = "FILE.vkey")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

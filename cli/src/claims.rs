@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use ledger::bundle::PAGE;
-use ledger::bundle::manifest::{Manifest, Range, Scope};
+use ledger::bundle::manifest::{Contents, Manifest, Range, Scope};
 use ledger::bundle::verify::Report;
+use ledger::deletions::Deletion;
 use ledger::digest::Digest;
+use ledger::verify::MAX_FINDINGS;
 
 use crate::render::time_text;
 use crate::text::counted;
@@ -113,17 +115,27 @@ pub(crate) fn open(manifest: &Manifest) -> Vec<String> {
             "that no other call fits the filter: the recorder's index chose them. Export without such a filter to have that proved".into(),
         ),
     }
-    if contents.blobs_absent > 0 {
-        open.push(format!(
-            "what {} said that the recorder had no more: deleted ones leave an entry in the log",
-            counted(contents.blobs_absent, "text")
-        ));
-    }
+    open.extend(absent_texts(contents));
     if contents.open_calls > 0 {
         open.push(format!("how {} ended: no outcome is here", counted(contents.open_calls, "call")));
     }
     open.push("what happened where no sidecar was in force: see the coverage".into());
     open
+}
+
+/// What can't be read any more: deleted in order, or gone without a word.
+fn absent_texts(contents: &Contents) -> Vec<String> {
+    let deleted = contents.deletions.iter().map(|Deletion { index, by, reason, .. }| {
+        format!("what a text said that {by} had deleted, as entry {index} says: {reason}")
+    });
+    let gone = contents.blobs_absent.saturating_sub(contents.blobs_deleted);
+    let gone = (gone > 0).then(|| {
+        let texts = counted(gone, "text");
+        format!(
+            "what {texts} said that the recorder had no more, without an entry here that says who deleted it"
+        )
+    });
+    deleted.take(MAX_FINDINGS).chain(gone).collect()
 }
 
 fn rests(report: &Report) -> Vec<String> {

@@ -33,6 +33,16 @@ pub(crate) enum CliError {
     NoEntry { index: u64, size: u64 },
     #[error("there is no session {session} in the log's first {size} entries")]
     NoSession { session: Uuid, size: u64 },
+    #[error("no session fits what was asked for")]
+    NothingFound,
+    #[error("that is {found} {what}, and a replay tells at most {most}: narrow it, by --since and --until")]
+    TooMuch { what: &'static str, found: u64, most: u64 },
+    #[error("--recorder and --token-file are needed to replay from a recorder")]
+    NoRecorder,
+    #[error("--key is needed: a bundle is verified before it is told")]
+    NoKey,
+    #[error("{0} things in the bundle do not hold, so it is not told: see bqwitness verify")]
+    Unsound(u64),
     #[error("{0}")]
     Checkpoint(#[from] BadCheckpoint),
     #[error("{0}")]
@@ -65,6 +75,7 @@ impl CliError {
             | Self::Proof(_)
             | Self::Verify(VerifyError::Checkpoint(_))
             | Self::Unverified(_)
+            | Self::Unsound(_)
             | Self::Entry { .. } => 1,
             Self::Bundle(error) if error.is_finding() => 1,
             _ => 2,

@@ -8,6 +8,9 @@ mod export;
 mod page;
 mod reader;
 mod render;
+mod replay;
+#[cfg(test)]
+mod samples;
 mod source;
 mod text;
 mod witness;
@@ -57,6 +60,7 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::Verify(verify) => commands::verify::run(&verify, out),
         Command::Witness(witness) => commands::witness::run(&witness, out),
         Command::Monitor(monitor) => commands::monitor::run(&monitor, out),
+        Command::Keys(keys) => commands::keys::run(&keys, out),
         Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),
         Command::Inject(inject) => commands::inject::run(&inject, out),
         Command::Completions { shell } => {

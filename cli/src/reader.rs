@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use ledger::batch::MAX_BATCH;
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 use ledger::policy::{MAX_POLICY, Policy};
 use ledger::search::export::{Announcement, Entered};
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
@@ -127,8 +127,8 @@ pub(crate) fn read_policy(file: &Path) -> Result<(Policy, String), CliError> {
     Ok((policy, text))
 }
 
-/// The verifier key that a file holds, or that was typed.
-pub(crate) fn read_key(text: &str) -> Result<VerifierKey, CliError> {
+/// The log's verifier keys that a file holds, one a line, or the one that was typed.
+pub(crate) fn read_key(text: &str) -> Result<LogKeys, CliError> {
     let key = match std::fs::read_to_string(text) {
         Ok(file) => file,
         Err(error) if !text.contains('+') => {
@@ -136,8 +136,7 @@ pub(crate) fn read_key(text: &str) -> Result<VerifierKey, CliError> {
         }
         Err(_) => text.to_owned(),
     };
-    key.trim()
-        .parse()
+    key.parse()
         .map_err(|error: ledger::note::BadKey| CliError::Key { text: text.into(), reason: error.to_string() })
 }
 

@@ -196,6 +196,17 @@ pub(crate) fn time_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// `512 B`, `1.5 KiB`, `64.0 MiB`
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..0x400 => return format!("{bytes} B"),
+        0x400..0x10_0000 => (0x400, "KiB"),
+        0x10_0000..0x4000_0000 => (0x10_0000, "MiB"),
+        _ => (0x4000_0000, "GiB"),
+    };
+    format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
+}
+
 /// `1.2 ms`, `3.4 s`
 pub(crate) fn duration_text(micros: u64) -> String {
     match micros {

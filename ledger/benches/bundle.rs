@@ -230,7 +230,9 @@ fn verify(file: &Path) {
     let before = used().0;
     let trust = key();
     let input = BufReader::with_capacity(1 << 18, File::open(file).unwrap());
-    let report = verify_bundle(input, Trust { key: trust.verifier(), policy: None }, &mut ()).unwrap();
+    let report =
+        verify_bundle(input, Trust { keys: &trust.verifier().clone().into(), policy: None }, &mut ())
+            .unwrap();
     assert!(report.is_verified(), "{:?}", report.findings);
     let (after, peak) = used();
     let entries = report.manifest.contents.entries;

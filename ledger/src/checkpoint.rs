@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::note::{BadNote, Note, SigningNoteKey, VerifierKey};
+use crate::note::{BadNote, Note, NoteSigner, NoteVerifier};
 use crate::tree::Hash;
 
 /// What the log signs about itself: how many entries it has, and their root hash.
@@ -45,16 +45,16 @@ impl Checkpoint {
 
     /// The checkpoint as a note signed by the log.
     #[must_use]
-    pub fn sign(&self, key: &SigningNoteKey) -> String {
-        key.sign(&self.text())
+    pub fn sign(&self, key: &impl NoteSigner) -> String {
+        key.sign_note(&self.text())
     }
 
     /// Reads and verifies a checkpoint of the log that `key` belongs to.
     ///
     /// # Errors
     /// [`BadCheckpoint`]
-    pub fn verify(note: &[u8], key: &VerifierKey) -> Result<Self, BadCheckpoint> {
-        let checkpoint = Self::parse_text(Note::parse(note)?.verify(key)?)?;
+    pub fn verify(note: &[u8], key: &impl NoteVerifier) -> Result<Self, BadCheckpoint> {
+        let checkpoint = Self::parse_text(key.verify(&Note::parse(note)?)?)?;
         if checkpoint.origin == key.name() {
             Ok(checkpoint)
         } else {
@@ -86,6 +86,7 @@ pub(crate) fn decimal(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::note::SigningNoteKey;
 
     fn key(name: &str) -> SigningNoteKey {
         SigningNoteKey::from_seed(name, &[9; 32]).expect("a fine name")

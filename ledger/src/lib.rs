@@ -10,10 +10,12 @@
 //! | [`call`] | what a statement says about a BigQuery call: intent and outcome |
 //! | [`entry`] | a leaf: the recorder's envelope around a statement |
 //! | [`blob`] | texts and bodies that a leaf only names, by a salted digest |
+//! | [`deletions`] | which blobs that are not there were deleted in order |
 //! | [`strict`] | JSON that every reader reads alike |
 //! | [`batch`] | how statements and blobs travel to the recorder together |
 //! | [`tree`], [`tile`], [`proof`] | RFC 6962 hashing in the tlog-tiles layout |
 //! | [`tlog_proof`] | one entry's proof as a file |
+//! | [`key`], [`log_keys`] | keys of logs and witnesses, and how a log's key is changed |
 //! | [`note`], [`checkpoint`], [`receipt`] | signed notes and the two texts that the log signs |
 //! | [`cosignature`], [`policy`] | what witnesses sign, and whose cosignatures are enough |
 //! | [`search`] | what is asked of the recorder's index, and its answer |
@@ -29,8 +31,11 @@ pub mod call;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod coverage;
+pub mod deletions;
 pub mod digest;
 pub mod entry;
+pub mod key;
+pub mod log_keys;
 pub mod note;
 pub mod policy;
 pub mod proof;

@@ -1,34 +1,57 @@
 //! Signed notes: <https://c2sp.org/signed-note> (version 1.0.0), Ed25519 signatures (type 0x01). Signatures of unknown
 //! keys and types are kept and ignored, as the specification asks.
 
-use std::fmt;
-use std::str::FromStr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _, VerifyingKey};
-use sha2::{Digest as _, Sha256};
+use ed25519_dalek::{Signature, Verifier as _};
+
+use crate::key::{NOTE, PublicKey, SecretKey};
+
+pub use crate::key::BadKey;
 
 /// Greatest length of a note, in bytes. A receipt for a whole batch is the longest that we write.
 pub const MAX_NOTE: usize = 256 * 1024;
 
-const ED25519: u8 = 0x01;
 pub(crate) const SIGNATURE_MARK: &str = "\u{2014} ";
-const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
 
-/// A key that signs notes under a name. Its text form (as Go's `sumdb/note` writes it) is a secret.
-#[derive(Clone)]
-pub struct SigningNoteKey {
-    key: SigningKey,
-    verifier: VerifierKey,
+/// A key that signs notes under a name: a log's.
+pub type SigningNoteKey = SecretKey<NOTE>;
+
+/// A key that verifies notes: a log's `vkey`.
+pub type VerifierKey = PublicKey<NOTE>;
+
+/// Somebody whose signature on a note is believed: one key, or several of one log ([`crate::log_keys::LogKeys`]).
+pub trait NoteVerifier {
+    /// The name of the key or keys: for a log, its origin.
+    fn name(&self) -> &str;
+
+    /// The note's text, once it is known to be signed.
+    ///
+    /// # Errors
+    /// [`BadNote::Unsigned`], [`BadNote::Signature`]
+    fn verify<'a>(&self, note: &Note<'a>) -> Result<&'a str, BadNote>;
 }
 
-/// A key that verifies notes. Its text form is the specification's `vkey`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct VerifierKey {
-    name: String,
-    id: u32,
-    key: VerifyingKey,
+/// Somebody who signs notes: one key, or several of one log ([`crate::log_keys::LogSigners`]).
+pub trait NoteSigner {
+    /// `text`, which ends in a newline, as a signed note.
+    fn sign_note(&self, text: &str) -> String;
+}
+
+impl NoteSigner for SigningNoteKey {
+    fn sign_note(&self, text: &str) -> String {
+        self.sign(text)
+    }
+}
+
+impl NoteVerifier for VerifierKey {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn verify<'a>(&self, note: &Note<'a>) -> Result<&'a str, BadNote> {
+        note.verify(self)
+    }
 }
 
 /// A note that was read; nothing in it is to be believed before [`Note::verify`].
@@ -43,25 +66,6 @@ struct NoteSignature<'a> {
     name: &'a str,
     id: u32,
     signature: Vec<u8>,
-}
-
-/// The text is not a key.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum BadKey {
-    /// Not `name+id+key`.
-    #[error("a verifier key is written NAME+ID+KEY, as in a .vkey file")]
-    Format,
-    /// The name is empty or has white space or a plus sign.
-    #[error("a key's name is not empty and has neither white space nor '+'")]
-    Name,
-    /// Of another type.
-    #[error(
-        "the key is not of the type that is needed here: a log's is 0x01, a witness's 0x04 (both Ed25519)"
-    )]
-    Algorithm,
-    /// The id is not that of this name and key.
-    #[error("the key id does not belong to this name and key: the text was changed")]
-    Id,
 }
 
 /// The bytes are not a note, or not one that the key signed.
@@ -82,121 +86,19 @@ pub enum BadNote {
 }
 
 impl SigningNoteKey {
-    /// A key from its 32-byte seed.
-    ///
-    /// # Errors
-    /// [`BadKey::Name`]
-    pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, BadKey> {
-        let key = SigningKey::from_bytes(seed);
-        Ok(Self { verifier: VerifierKey::new(name, key.verifying_key())?, key })
-    }
-
-    /// The public half.
-    #[must_use]
-    pub fn verifier(&self) -> &VerifierKey {
-        &self.verifier
-    }
-
-    /// The secret text form: `PRIVATE+KEY+name+id+key`.
-    #[must_use]
-    pub fn to_secret_text(&self) -> String {
-        let key = BASE64.encode([&[ED25519][..], &self.key.to_bytes()].concat());
-        format!("{PRIVATE_PREFIX}{}+{:08x}+{key}", self.verifier.name, self.verifier.id)
-    }
-
-    /// Reads the secret text form.
-    ///
-    /// # Errors
-    /// [`BadKey`]
-    pub fn from_secret_text(text: &str) -> Result<Self, BadKey> {
-        let (name, id, key) = split_key(text.strip_prefix(PRIVATE_PREFIX).ok_or(BadKey::Format)?)?;
-        let key = Self::from_seed(name, &key)?;
-        if key.verifier.id == id { Ok(key) } else { Err(BadKey::Id) }
-    }
-
     /// `text`, which ends in a newline, as a note signed by this key.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {
+        format!("{text}\n{}", self.signature_line(text))
+    }
+
+    /// The line, with its newline, with which this key signs a note of this text.
+    #[must_use]
+    pub fn signature_line(&self, text: &str) -> String {
         debug_assert!(text.ends_with('\n'), "a note's text ends in a newline");
-        let signature = self.key.sign(text.as_bytes()).to_bytes();
-        let line = BASE64.encode([&self.verifier.id.to_be_bytes()[..], &signature].concat());
-        format!("{text}\n{SIGNATURE_MARK}{} {line}\n", self.verifier.name)
-    }
-}
-
-impl fmt::Debug for SigningNoteKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningNoteKey({})", self.verifier)
-    }
-}
-
-impl VerifierKey {
-    fn new(name: &str, key: VerifyingKey) -> Result<Self, BadKey> {
-        check_name(name)?;
-        Ok(Self { name: name.into(), id: key_id(name, ED25519, key.as_bytes()), key })
-    }
-
-    /// The key's name: for a log's key, its origin.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The key's id, with which signatures name it.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-}
-
-impl fmt::Display for VerifierKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = BASE64.encode([&[ED25519][..], self.key.as_bytes()].concat());
-        write!(f, "{}+{:08x}+{key}", self.name, self.id)
-    }
-}
-
-impl FromStr for VerifierKey {
-    type Err = BadKey;
-
-    fn from_str(text: &str) -> Result<Self, BadKey> {
-        let (name, id, key) = split_key(text.trim())?;
-        let key = Self::new(name, VerifyingKey::from_bytes(&key).map_err(|_| BadKey::Algorithm)?)?;
-        if key.id == id { Ok(key) } else { Err(BadKey::Id) }
-    }
-}
-
-pub(crate) fn check_name(name: &str) -> Result<(), BadKey> {
-    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '+';
-    if name.is_empty() || name.contains(odd) { Err(BadKey::Name) } else { Ok(()) }
-}
-
-/// The first four bytes of `SHA-256(name || "\n" || type || key)`.
-pub(crate) fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> u32 {
-    let mut hash = Sha256::new();
-    hash.update(name);
-    hash.update([b'\n', kind]);
-    hash.update(key);
-    let id = hash.finalize();
-    u32::from_be_bytes([id[0], id[1], id[2], id[3]])
-}
-
-fn split_key(text: &str) -> Result<(&str, u32, [u8; 32]), BadKey> {
-    split_typed_key(text, ED25519)
-}
-
-/// `name+id+base64(type, key)`. The name has no plus sign; base64 may.
-pub(crate) fn split_typed_key(text: &str, kind: u8) -> Result<(&str, u32, [u8; 32]), BadKey> {
-    let mut parts = text.splitn(3, '+');
-    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(BadKey::Format);
-    };
-    let id = (id.len() == 8).then(|| u32::from_str_radix(id, 16).ok()).flatten().ok_or(BadKey::Format)?;
-    match BASE64.decode(key).map_err(|_| BadKey::Format)?.split_first() {
-        Some((found, key)) if *found == kind => {
-            Ok((name, id, key.try_into().map_err(|_| BadKey::Algorithm)?))
-        }
-        _ => Err(BadKey::Algorithm),
+        let (id, signature) = (self.verifier().id(), self.sign_bytes(text.as_bytes()));
+        let line = BASE64.encode([&id.to_be_bytes()[..], &signature].concat());
+        format!("{SIGNATURE_MARK}{} {line}\n", self.verifier().name())
     }
 }
 
@@ -258,12 +160,12 @@ impl<'a> Note<'a> {
         let signature = self
             .signatures
             .iter()
-            .find(|signature| signature.name == key.name && signature.id == key.id)
-            .ok_or_else(|| BadNote::Unsigned(key.name.clone()))?;
+            .find(|signature| signature.name == key.name() && signature.id == key.id())
+            .ok_or_else(|| BadNote::Unsigned(key.name().to_owned()))?;
         Signature::from_slice(&signature.signature)
             .and_then(|signature| key.key.verify(self.text.as_bytes(), &signature))
             .map(|()| self.text)
-            .map_err(|_| BadNote::Signature(key.name.clone()))
+            .map_err(|_| BadNote::Signature(key.name().to_owned()))
     }
 }
 
@@ -296,17 +198,6 @@ mod tests {
         let note = "This is an example message.\n\n\u{2014} example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
         let note = Note::parse(note.as_bytes()).expect("a note");
         assert_eq!(note.verify(&key), Ok("This is an example message.\n"));
-    }
-
-    #[test]
-    fn keys_have_one_text() {
-        let text = key().verifier().to_string();
-        assert_eq!(text.parse::<VerifierKey>().as_ref(), Ok(key().verifier()));
-        let secret = key().to_secret_text();
-        assert_eq!(SigningNoteKey::from_secret_text(&secret).expect("ours").verifier(), key().verifier());
-        assert_eq!(text.replace("example.com", "example.net").parse::<VerifierKey>(), Err(BadKey::Id));
-        assert_eq!(SigningNoteKey::from_seed("a b", &[0; 32]).err(), Some(BadKey::Name));
-        assert!(!format!("{:?}", key()).contains("PRIVATE"));
     }
 
     #[test]

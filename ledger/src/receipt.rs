@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 use crate::checkpoint::decimal;
 use crate::entry::{self, Envelope};
-use crate::note::{BadNote, Note, SigningNoteKey, VerifierKey};
+use crate::note::{BadNote, Note, NoteSigner, NoteVerifier};
 use crate::tree::{Hash, leaf_hash};
 
 /// First line of a receipt's text. No log may have it as its origin.
@@ -85,7 +85,7 @@ pub enum BadReceipt {
 impl Receipt {
     /// The receipt as a note signed by the log.
     #[must_use]
-    pub fn sign(&self, key: &SigningNoteKey) -> String {
+    pub fn sign(&self, key: &impl NoteSigner) -> String {
         let mut text = format!("{HEADER}\n{}\n", self.origin);
         for entry in &self.entries {
             text.push_str(&format!(
@@ -95,15 +95,16 @@ impl Receipt {
                 entry.received
             ));
         }
-        key.sign(&text)
+        key.sign_note(&text)
     }
 
     /// Reads a receipt that the log's `key` signed.
     ///
     /// # Errors
     /// [`BadReceipt`]
-    pub fn verify(note: &[u8], key: &VerifierKey) -> Result<Self, BadReceipt> {
-        let text = Note::parse(note)?.verify(key)?;
+    pub fn verify(note: &[u8], key: &impl NoteVerifier) -> Result<Self, BadReceipt> {
+        let note = Note::parse(note)?;
+        let text = key.verify(&note)?;
         let mut lines = text.strip_suffix('\n').ok_or(BadReceipt::Format)?.split('\n');
         if lines.next() != Some(HEADER) {
             return Err(BadReceipt::Format);
@@ -162,6 +163,7 @@ impl ReceiptEntry {
 mod tests {
     use super::*;
     use crate::entry::tests::envelope;
+    use crate::note::SigningNoteKey;
 
     fn key() -> SigningNoteKey {
         SigningNoteKey::from_seed("example.com/log", &[1; 32]).expect("a fine name")

@@ -7,6 +7,8 @@
 pub mod export;
 pub mod sessions;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -170,6 +172,12 @@ pub struct Call {
     /// The job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobReference>,
+    /// The job's labels, as the agent claims them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The trace that the call is part of, as the agent claims it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// How the sidecar knew the job, when the request does not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joined: Option<Joined>,

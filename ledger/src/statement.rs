@@ -42,6 +42,10 @@ pub mod kind {
     pub const LOG_STOP: &str = "log.stop";
     /// Statements of a session are missing.
     pub const LOG_HOLE: &str = "log.hole";
+    /// The log's keys were changed.
+    pub const LOG_KEY: &str = "log.key";
+    /// A blob was deleted, for good.
+    pub const LOG_BLOB_DELETED: &str = "log.blob_deleted";
     /// Somebody took evidence out, as a bundle.
     pub const READ_EXPORT: &str = "read.export";
 }
@@ -134,6 +138,9 @@ pub struct Claimed {
     /// The job's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The trace that the call is part of: the trace id of a W3C `traceparent` header, 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// A credential of the agent's own that came with the call. The sidecar does not verify it, and drops it unless
     /// `observed.credential` is `passthrough`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,6 +202,12 @@ pub struct Body {
     /// `log.hole`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hole: Option<Hole>,
+    /// `log.key`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyChange>,
+    /// `log.blob_deleted`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<BlobDeleted>,
     /// `read.export`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<ReadExport>,
@@ -214,6 +227,8 @@ impl Body {
             self.outcome.is_some().then_some(kind::CALL_OUTCOME),
             self.log.as_ref().map(|log| if log.stopping { kind::LOG_STOP } else { kind::LOG_START }),
             self.hole.is_some().then_some(kind::LOG_HOLE),
+            self.key.is_some().then_some(kind::LOG_KEY),
+            self.deleted.is_some().then_some(kind::LOG_BLOB_DELETED),
             self.export.is_some().then_some(kind::READ_EXPORT),
         ];
         let mut kinds = present.into_iter().flatten();
@@ -318,6 +333,47 @@ pub struct Hole {
     /// Last `seq` missing.
     pub to: u64,
 }
+
+/// `log.key`, said by the recorder: the keys that it signs with were changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyChange {
+    /// Who ordered it, in their own words: nobody has verified it.
+    pub by: String,
+    /// Why, in their own words.
+    pub reason: String,
+    /// The key that came, as a vkey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<String>,
+    /// The key that went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<String>,
+    /// The note that says the keys from now on: [`crate::log_keys`].
+    pub note: String,
+}
+
+/// `log.blob_deleted`, said by the recorder before it deletes: salt and content of a blob are gone for good. What named it
+/// stays, with its digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlobDeleted {
+    /// The blob.
+    pub digest: Digest,
+    /// Who ordered it, in their own words: nobody has verified it.
+    pub by: String,
+    /// Why, in their own words.
+    pub reason: String,
+    /// Indexes of the entries that name it, ascending; at most [`MAX_NAMED_BY`].
+    pub entries: Vec<u64>,
+    /// How many entries name it.
+    pub named: u64,
+}
+
+/// How many entries `log.blob_deleted` lists; `named` counts them all.
+pub const MAX_NAMED_BY: usize = 1024;
+
+/// Greatest length of `by` and of `reason` in what a person ordered, in bytes. An order with a longer one is refused.
+pub const MAX_ORDER_TEXT: usize = 512;
 
 /// `read.export`, said by the recorder: a reader takes out a bundle. It is in the log before the bundle is whole, and the
 /// bundle proves that.

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::checkpoint::{BadCheckpoint, Checkpoint, decimal};
-use crate::note::{MAX_NOTE, VerifierKey};
+use crate::note::{MAX_NOTE, NoteVerifier};
 use crate::proof::{BadProof, verify_inclusion};
 use crate::tree::{Hash, leaf_hash};
 
@@ -72,7 +72,7 @@ impl TlogProof {
     ///
     /// # Errors
     /// [`BadTlogProof`]
-    pub fn verify(&self, entry: &[u8], key: &VerifierKey) -> Result<Checkpoint, BadTlogProof> {
+    pub fn verify(&self, entry: &[u8], key: &impl NoteVerifier) -> Result<Checkpoint, BadTlogProof> {
         let checkpoint = Checkpoint::verify(self.checkpoint.as_bytes(), key)?;
         verify_inclusion(&leaf_hash(entry), self.index, checkpoint.size, &self.hashes, &checkpoint.root)
             .map_err(|error| BadTlogProof::Inclusion { index: self.index, error })?;

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::checkpoint::{Checkpoint, decimal};
-use crate::note::{MAX_NOTE, VerifierKey};
+use crate::note::{MAX_NOTE, NoteVerifier};
 use crate::proof::{BadProof, verify_consistency};
 use crate::tree::{Hash, root_of};
 
@@ -112,7 +112,7 @@ impl AddCheckpoint {
     ///
     /// # Errors
     /// [`Declined`]
-    pub fn decide(&self, key: &VerifierKey, last: Option<&Checkpoint>) -> Result<Checkpoint, Declined> {
+    pub fn decide(&self, key: &impl NoteVerifier, last: Option<&Checkpoint>) -> Result<Checkpoint, Declined> {
         let checkpoint = Checkpoint::verify(&self.note, key).map_err(|_| Declined::Unsigned)?;
         if self.old > checkpoint.size {
             return Err(Declined::Malformed("the old size is above the checkpoint's"));

@@ -283,7 +283,17 @@ fn claimed(headers: &HeaderMap) -> Claimed {
         Some(cut(&String::from_utf8_lossy(value.as_bytes())))
     };
     let api_client = text(http::HeaderName::from_static("x-goog-api-client"));
-    Claimed { user_agent: text(USER_AGENT), api_client, ..Claimed::default() }
+    let trace = headers.get("traceparent").and_then(|value| trace_id(value.to_str().ok()?));
+    Claimed { user_agent: text(USER_AGENT), api_client, trace, ..Claimed::default() }
+}
+
+/// The trace id of a `traceparent` (<https://www.w3.org/TR/trace-context/>): `version-traceid-parentid-flags`.
+fn trace_id(traceparent: &str) -> Option<String> {
+    let mut parts = traceparent.split('-');
+    let (version, id) = (parts.next()?, parts.next()?);
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let named = version.len() == 2 && id.len() == 32 && hex(id) && id.bytes().any(|digit| digit != b'0');
+    named.then(|| id.to_owned())
 }
 
 fn cut_labels(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -305,5 +315,15 @@ mod tests {
         assert_eq!(cut("agent"), "agent");
         assert_eq!(cut(&"ä".repeat(MAX_CLAIM)), "ä".repeat(MAX_CLAIM / 2));
         assert_eq!(cut(&format!("x{}", "ä".repeat(MAX_CLAIM))).len(), MAX_CLAIM - 1);
+    }
+
+    #[test]
+    fn a_trace_is_named_or_not_at_all() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(trace_id(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        for other in ["", "00", id, "00-0-1-01", &format!("00-{}-1-01", "0".repeat(32)), "00-../../etc-1-01"]
+        {
+            assert_eq!(trace_id(other), None, "{other}");
+        }
     }
 }

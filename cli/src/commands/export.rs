@@ -12,9 +12,9 @@ use crate::render::Output;
 use crate::text::{counted, printable};
 
 pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
-    let key = read_key(&args.key)?;
+    let held = read_key(&args.key)?;
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
-    let asked = Asked { query: args.filter.query(), key: &key, policy: policy.as_ref() };
+    let asked = Asked { query: args.filter.query(), held: &held, policy: policy.as_ref() };
     let report = export(&Reader::new(&args.reader)?, &asked, &args.file)?;
     let contents = &report.manifest.contents;
     match out.format {

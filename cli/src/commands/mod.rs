@@ -3,6 +3,7 @@
 pub(crate) mod coverage;
 pub(crate) mod export;
 pub(crate) mod inject;
+pub(crate) mod keys;
 pub(crate) mod monitor;
 pub(crate) mod proof;
 pub(crate) mod replay;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use ledger::checkpoint::Checkpoint;
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 use ledger::proof::{prove_consistency, verify_consistency};
 use ledger::verify::LogSource as _;
 use serde_json::json;
@@ -28,28 +28,29 @@ struct Seen {
 }
 
 pub(crate) fn run(args: &MonitorArgs, out: Output) -> Result<Verdict, CliError> {
-    let key = read_key(&args.key)?;
+    let held = read_key(&args.key)?;
     let reader = Reader::open(&args.recorder, args.recorder_ca.as_deref(), None)?;
     let log = Served::new(&reader);
-    let (note, seen) = look(&log, &key, &args.state)?;
+    let keys = log.keys(&held)?;
+    let (note, seen) = look(&log, &keys, &args.state)?;
     if seen.broken.is_none() {
         put(&args.state, &note)?;
     }
     if let Some(file) = &args.metrics {
         put(file, metrics(&seen).as_bytes())?;
     }
-    tell(&seen, out)?;
+    tell(&seen, &new_keys(&held, &keys), out)?;
     Ok(if seen.broken.is_none() { Verdict::Holds } else { Verdict::DoesNotHold })
 }
 
-fn look(log: &Served<'_>, key: &VerifierKey, state: &Path) -> Result<(Vec<u8>, Seen), CliError> {
+fn look(log: &Served<'_>, keys: &LogKeys, state: &Path) -> Result<(Vec<u8>, Seen), CliError> {
     let before = match fs::read(state) {
-        Ok(note) => Some(Checkpoint::verify(&note, key)?),
+        Ok(note) => Some(Checkpoint::verify(&note, keys)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(CliError::File { path: state.into(), error }),
     };
     let note = log.checkpoint()?;
-    let now = Checkpoint::verify(&note, key)?;
+    let now = Checkpoint::verify(&note, keys)?;
     let broken = match &before {
         None => None,
         Some(before) if before.size > now.size => {
@@ -75,6 +76,11 @@ fn put(file: &Path, bytes: &[u8]) -> Result<(), CliError> {
     written.and_then(|()| fs::rename(&temporary, file)).map_err(failed)
 }
 
+/// Keys of the log that whoever asks does not hold yet.
+fn new_keys(held: &LogKeys, now: &LogKeys) -> Vec<String> {
+    now.keys().iter().filter(|key| !held.keys().contains(key)).map(ToString::to_string).collect()
+}
+
 fn metrics(seen: &Seen) -> String {
     let good = u8::from(seen.broken.is_none());
     format!(
@@ -89,12 +95,12 @@ fn metrics(seen: &Seen) -> String {
     )
 }
 
-fn tell(seen: &Seen, out: Output) -> Result<(), CliError> {
+fn tell(seen: &Seen, new: &[String], out: Output) -> Result<(), CliError> {
     let before = seen.before.as_ref().map(|before| before.size);
     match (out.format, &seen.broken) {
         (Format::Json, broken) => out.json(&json!({
             "log": seen.now.origin, "size": seen.now.size, "before": before,
-            "consistent": broken.is_none(), "message": broken,
+            "consistent": broken.is_none(), "message": broken, "newKeys": new,
         }))?,
         (Format::Table, Some(broken)) => {
             out.line(&printable(&format!("THE LOG {} WAS CHANGED: {broken}", seen.now.origin)))?;
@@ -102,6 +108,11 @@ fn tell(seen: &Seen, out: Output) -> Result<(), CliError> {
         (Format::Table, None) => {
             let since = before.map_or("seen for the first time".into(), |size| format!("continues {size}"));
             out.line(&printable(&format!("{}: {} entries, {since}", seen.now.origin, seen.now.size)))?;
+            new.iter().try_for_each(|key| {
+                out.line(&format!(
+                    "The log signs with a new key, for which yours vouches: add it to yours\n  {key}"
+                ))
+            })?;
         }
     }
     Ok(())

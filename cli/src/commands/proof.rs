@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ledger::checkpoint::Checkpoint;
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 use ledger::proof::prove_inclusion;
 use ledger::tlog_proof::TlogProof;
 use ledger::verify::LogSource as _;
@@ -28,16 +28,17 @@ pub(crate) fn run(args: &EntryArgs, out: Output) -> Result<Verdict, CliError> {
 }
 
 /// Fetches an entry, the newest checkpoint and the tiles between them, and verifies the whole.
-pub(crate) fn prove(reader: &Reader, index: u64, key: &VerifierKey) -> Result<Proven, CliError> {
+pub(crate) fn prove(reader: &Reader, index: u64, held: &LogKeys) -> Result<Proven, CliError> {
     let log = Served::new(reader);
+    let keys = log.keys(held)?;
     let note = log.checkpoint()?;
-    let size = Checkpoint::verify(&note, key)?.size;
+    let size = Checkpoint::verify(&note, &keys)?.size;
     if index >= size {
         return Err(CliError::NoEntry { index, size });
     }
     let leaf = reader.get_private(&format!("/v1/entries/{index}"))?;
     let checkpoint = String::from_utf8(note).map_err(|error| CliError::Answer(error.to_string()))?;
     let proof = TlogProof { index, hashes: prove_inclusion(&log, index, size)?, checkpoint };
-    let checkpoint = proof.verify(&leaf, key)?;
+    let checkpoint = proof.verify(&leaf, &keys)?;
     Ok(Proven { leaf, checkpoint, proof })
 }

@@ -18,10 +18,10 @@ use crate::render::Output;
 use crate::text::printable;
 
 pub(crate) fn run(args: &BundleArgs, out: Output) -> Result<Verdict, CliError> {
-    let key = read_key(&args.key)?;
+    let keys = read_key(&args.key)?;
     let mut maker = PageMaker::default();
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
-    let trust = Trust { key: &key, policy: policy.as_ref().map(|(policy, _)| policy) };
+    let trust = Trust { keys: &keys, policy: policy.as_ref().map(|(policy, _)| policy) };
     match verify_bundle(open(&args.file)?, trust, &mut maker) {
         Ok(report) => {
             let made = maker.page().expect("a verified bundle has a manifest");
@@ -54,7 +54,8 @@ fn tell(report: &Report, page: Page, out: Output) -> Result<Verdict, CliError> {
     Ok(if report.is_verified() { Verdict::Holds } else { Verdict::DoesNotHold })
 }
 
-fn refuse(error: &BadBundle, out: Output) -> Result<Verdict, CliError> {
+/// Says that a bundle does not hold.
+pub(super) fn refuse(error: &BadBundle, out: Output) -> Result<Verdict, CliError> {
     match out.format {
         Format::Json => out.json(&json!({
             "verified": false,

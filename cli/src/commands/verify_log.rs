@@ -3,8 +3,9 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
-use ledger::note::VerifierKey;
-use ledger::verify::{LogSource, Report, verify_log};
+use ledger::deletions::Deletion;
+use ledger::log_keys::LogKeys;
+use ledger::verify::{LogSource, MAX_FINDINGS, Report, verify_log};
 use serde_json::json;
 
 use crate::Verdict;
@@ -16,12 +17,16 @@ use crate::source::{Directory, Served};
 use crate::text::printable;
 
 pub(crate) fn run(args: &VerifyArgs, out: Output) -> Result<Verdict, CliError> {
-    let key = read_key(&args.key)?;
+    let held = read_key(&args.key)?;
     let report = if args.log.starts_with("https://") {
         let reader = Reader::open(&args.log, args.recorder_ca.as_deref(), args.token_file.as_deref())?;
-        verify(&Served::new(&reader), &key)?
+        let log = Served::new(&reader);
+        verify(&log, &log.keys(&held)?)?
     } else {
-        verify(&Directory::new(Path::new(&args.log)), &key)?
+        let log = Directory::new(Path::new(&args.log));
+        let keys =
+            log.keys(&held).map_err(|error| CliError::File { path: args.log.clone().into(), error })?;
+        verify(&log, &keys)?
     };
     match out.format {
         Format::Json => out.json(&as_json(&report))?,
@@ -31,9 +36,9 @@ pub(crate) fn run(args: &VerifyArgs, out: Output) -> Result<Verdict, CliError> {
 }
 
 /// Shows on a terminal how far it is: a long log takes a while.
-fn verify<S: LogSource>(source: &S, key: &VerifierKey) -> Result<Report, CliError> {
+fn verify<S: LogSource>(source: &S, keys: &LogKeys) -> Result<Report, CliError> {
     let watched = std::io::stderr().is_terminal();
-    let report = verify_log(source, key, |entries| {
+    let report = verify_log(source, keys, |entries| {
         if watched && entries % (256 * 64) == 0 {
             let _shown = write!(std::io::stderr(), "\r{entries} entries").is_ok();
         }
@@ -52,9 +57,13 @@ fn print(report: &Report, out: Output) -> Result<(), CliError> {
         report.entries
     ))?;
     out.line(&format!(
-        "  {} blobs fit their digests; {} are not there",
-        report.blobs_verified, report.blobs_absent
+        "  {} blobs fit their digests; {} are not there, {} of which were deleted in order",
+        report.blobs_verified, report.blobs_absent, report.blobs_deleted
     ))?;
+    for Deletion { index, digest, by, reason } in report.deletions.iter().take(MAX_FINDINGS) {
+        let line = format!("  deleted by {by}, as entry {index} says: {digest} ({reason})");
+        out.line(&printable(&line))?;
+    }
     for hole in &report.holes {
         out.line(&format!(
             "  gap named by the log: session {} lacks {} to {}",
@@ -94,6 +103,8 @@ fn as_json(report: &Report) -> serde_json::Value {
         "holes": report.holes,
         "blobsVerified": report.blobs_verified,
         "blobsAbsent": report.blobs_absent,
+        "blobsDeleted": report.blobs_deleted,
+        "deletions": report.deletions,
         "findings": findings,
         "findingsTotal": report.findings_total,
     })

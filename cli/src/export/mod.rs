@@ -20,7 +20,8 @@ use ledger::bundle::{LOG_KEY, PAGE, POLICY, README};
 use ledger::checkpoint::{BadCheckpoint, Checkpoint};
 use ledger::coverage::Period;
 use ledger::digest::Digest;
-use ledger::note::{Note, VerifierKey};
+use ledger::log_keys::{LogKeys, MAX_KEYS};
+use ledger::note::Note;
 use ledger::policy::Policy;
 use ledger::proof::TileSource;
 use ledger::search::Query;
@@ -49,22 +50,25 @@ const PROGRAM: &str = concat!("bqwitness ", env!("CARGO_PKG_VERSION"));
 /// What is to be exported, and what is trusted.
 pub(crate) struct Asked<'a> {
     pub(crate) query: Query,
-    pub(crate) key: &'a VerifierKey,
+    /// The log's keys that whoever asks believes.
+    pub(crate) held: &'a LogKeys,
     /// The log's witnesses, and the text of the file that names them.
     pub(crate) policy: Option<&'a (Policy, String)>,
 }
 
 /// Exports what was asked for into `file`, and says what the bundle proves.
 pub(crate) fn export(reader: &Reader, asked: &Asked<'_>, file: &Path) -> Result<Report, CliError> {
-    let (query, key) = (&asked.query, asked.key);
     let log = Served::new(reader);
-    let size = Checkpoint::verify(&log.checkpoint()?, key)?.size;
-    let selection = select(reader, query, size)?;
+    let believed = log.keys(asked.held)?;
+    let note = log.checkpoint()?;
+    let size = Checkpoint::verify(&note, &believed)?.size;
+    let keys = signing(&note, &believed)?;
+    let selection = select(reader, &asked.query, size)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unwritable = |error| CliError::File { path: file.into(), error };
     let gathered = gather(&log, &selection, tempfile::tempfile_in(folder).map_err(unwritable)?)?;
 
-    let (manifest, files, spool) = describe(gathered, asked);
+    let (manifest, files, spool) = describe(gathered, asked, &keys);
     let bytes =
         serde_json::to_vec_pretty(&manifest).map_err(|error| CliError::CantWrite(error.to_string()))?;
     let announcement = Announcement {
@@ -74,21 +78,29 @@ pub(crate) fn export(reader: &Reader, asked: &Asked<'_>, file: &Path) -> Result<
     };
     let index = reader.announce(&announcement)?;
 
-    let (checkpoint, note) = checkpoint_above(&log, index, asked)?;
+    let (checkpoint, note) = checkpoint_above(&log, index, asked, &keys)?;
     let leaf = reader.get_private(&format!("/v1/entries/{index}"))?;
     let head = Head { manifest: &bytes, files: &files, checkpoint: &note };
     let written = NamedTempFile::new_in(folder).map_err(unwritable)?;
     write(written.as_file(), &head, &checkpoint, &Tiles(&log), spool, (index, &leaf))?;
-    let report = check(written.path(), asked)?;
+    let report = check(written.path(), asked, &believed)?;
     written.as_file().sync_all().map_err(unwritable)?;
     written.persist(file).map_err(|error| unwritable(error.error))?;
     Ok(report)
 }
 
+/// Those of the log's keys that sign it now: a bundle names these, and no others.
+fn signing(note: &[u8], believed: &LogKeys) -> Result<LogKeys, CliError> {
+    let note = Note::parse(note).map_err(BadCheckpoint::from)?;
+    let signed = believed.keys().iter().filter(|key| note.verify(key).is_ok()).take(MAX_KEYS);
+    LogKeys::new(signed.cloned().collect()).map_err(|error| CliError::Answer(error.to_string()))
+}
+
 /// The manifest, the files that it vouches for, and what was gathered.
 fn describe(
     gathered: Gathered,
-    Asked { query, key, policy }: &Asked<'_>,
+    Asked { query, policy, .. }: &Asked<'_>,
+    keys: &LogKeys,
 ) -> (Manifest, BTreeMap<String, Vec<u8>>, spool::Reader) {
     let Gathered { scope, size, tally, first_received, spool, joined } = gathered;
     let created = Timestamp::now();
@@ -98,7 +110,7 @@ fn describe(
     let period = Period { from, to };
     let mut manifest = Manifest {
         format: FORMAT.into(),
-        log: key.name().into(),
+        log: keys.name().into(),
         created,
         program: PROGRAM.into(),
         scope,
@@ -108,8 +120,8 @@ fn describe(
         files: BTreeMap::new(),
     };
     let mut files: BTreeMap<_, _> = [
-        (LOG_KEY.to_owned(), format!("{key}\n").into_bytes()),
-        (README.to_owned(), readme::text(key).into_bytes()),
+        (LOG_KEY.to_owned(), format!("{keys}\n").into_bytes()),
+        (README.to_owned(), readme::text(keys).into_bytes()),
         (PAGE.to_owned(), page(&manifest, &joined.calls()).into_bytes()),
     ]
     .into();
@@ -122,7 +134,8 @@ fn describe(
 fn checkpoint_above(
     log: &Served<'_>,
     index: u64,
-    Asked { key, policy, .. }: &Asked<'_>,
+    Asked { policy, .. }: &Asked<'_>,
+    keys: &LogKeys,
 ) -> Result<(Checkpoint, Vec<u8>), CliError> {
     let deadline = Instant::now() + CHECKPOINT_LIMIT;
     loop {
@@ -130,7 +143,7 @@ fn checkpoint_above(
             Some(_) => log.witnessed()?,
             None => log.checkpoint()?,
         };
-        let checkpoint = Checkpoint::verify(&bytes, key)?;
+        let checkpoint = Checkpoint::verify(&bytes, keys)?;
         let note = Note::parse(&bytes).map_err(BadCheckpoint::from)?;
         let policy = policy.map(|(policy, _)| policy);
         let witnessed =
@@ -139,7 +152,7 @@ fn checkpoint_above(
             // Lines that nobody here can check stay out.
             let note = note.with_signers(|name, id| {
                 let mut witnesses = policy.into_iter().flat_map(|policy| policy.witnesses().values());
-                (name, id) == (key.name(), key.id())
+                keys.signs_as(name, id)
                     || witnesses.any(|witness| (name, id) == (witness.key.name(), witness.key.id()))
             });
             return Ok((checkpoint, note.into_bytes()));
@@ -174,8 +187,8 @@ fn write(
 }
 
 /// Nothing is handed out that an auditor would refuse.
-fn check(path: &Path, Asked { key, policy, .. }: &Asked<'_>) -> Result<Report, CliError> {
-    let trust = Trust { key, policy: policy.map(|(policy, _)| policy) };
+fn check(path: &Path, Asked { policy, .. }: &Asked<'_>, keys: &LogKeys) -> Result<Report, CliError> {
+    let trust = Trust { keys, policy: policy.map(|(policy, _)| policy) };
     let file = File::open(path).map_err(|error| CliError::File { path: path.into(), error })?;
     let report = verify_bundle(BufReader::new(file), trust, &mut ())
         .map_err(|error| CliError::Unverified(error.to_string()))?;

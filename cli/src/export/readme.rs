@@ -1,9 +1,9 @@
 //! What whoever opens a bundle with other tools reads first.
 
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 
 /// The text of `README.txt`.
-pub(super) fn text(key: &VerifierKey) -> String {
+pub(super) fn text(keys: &LogKeys) -> String {
     format!(
         "\
 This is an evidence bundle of the log
@@ -26,6 +26,6 @@ export/          the log's own entry about this export
 The format is described in docs/format.md of bqwitness, and needs no tool of ours: SHA-256,
 Ed25519, and the formats of https://c2sp.org (signed-note, tlog-checkpoint, tlog-tiles).
 ",
-        name = key.name()
+        name = keys.name()
     )
 }

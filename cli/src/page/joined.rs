@@ -11,18 +11,39 @@ use ledger::statement::Statement;
 use uuid::Uuid;
 
 use super::MAX_CALLS;
+use crate::replay::Going;
 
-/// The first [`MAX_CALLS`] calls of the entries that were heard.
-#[derive(Debug, Default)]
+/// The first calls of the entries that were heard, as many as there is room for.
+#[derive(Debug)]
 pub(crate) struct Joined {
+    room: usize,
     /// By the intent's index.
     calls: BTreeMap<u64, Call>,
     places: HashMap<(Uuid, u64), u64>,
     /// The calls whose SQL has not come yet.
     texts: HashMap<Digest, Vec<u64>>,
+    /// By the call's index: the last that was said of it while it went on.
+    going: BTreeMap<u64, Going>,
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        Self::with_room(MAX_CALLS)
+    }
 }
 
 impl Joined {
+    /// For this many calls; later ones are left out.
+    pub(crate) fn with_room(room: usize) -> Self {
+        let (calls, places, texts) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        Self { room, calls, places, texts, going: BTreeMap::new() }
+    }
+
+    /// The calls in the order of the log, and how far each had come.
+    pub(crate) fn into_parts(self) -> (Vec<Call>, BTreeMap<u64, Going>) {
+        (self.calls.into_values().collect(), self.going)
+    }
+
     /// In the order of the log.
     pub(crate) fn calls(&self) -> Vec<&Call> {
         self.calls.values().collect()
@@ -30,7 +51,7 @@ impl Joined {
 
     pub(crate) fn entry(&mut self, index: u64, entry: &Entry<'_>, statement: &Statement) {
         if let Some(intent) = &statement.body.intent
-            && self.calls.len() < MAX_CALLS
+            && self.calls.len() < self.room
         {
             self.intent(index, entry, statement, intent);
         }
@@ -39,6 +60,13 @@ impl Joined {
             && let Some(call) = self.calls.get_mut(place)
         {
             end(call, index, outcome);
+        }
+        if let Some(going) = Going::of(index, entry, statement)
+            && let Some(place) = self.places.get(&(statement.session, going.progress.call))
+            && let Some(call) = self.calls.get_mut(place)
+        {
+            go_on(call, &going);
+            self.going.insert(*place, going);
         }
     }
 
@@ -69,6 +97,8 @@ impl Joined {
             rows: None,
             total_rows: None,
             affected_rows: None,
+            labels: statement.claimed.labels.clone(),
+            trace: statement.claimed.trace.clone(),
             joined: intent.joined,
             upload: intent.upload,
             rows_sent: None,
@@ -97,6 +127,13 @@ impl Joined {
             }
         }
     }
+}
+
+/// What had passed of an open call; its outcome says it better.
+fn go_on(call: &mut Call, going: &Going) {
+    call.progress_index = Some(going.index);
+    call.sent_bytes = going.progress.sent.map(|body| body.wire_bytes);
+    call.answer_bytes = going.progress.answer.map(|body| body.wire_bytes);
 }
 
 /// What BigQuery reported wins over what was read from the request.

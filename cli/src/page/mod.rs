@@ -9,7 +9,7 @@ mod joined;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ledger::blob::Blob;
-use ledger::bundle::manifest::{Manifest, Scope};
+use ledger::bundle::manifest::{Contents, Manifest, Scope};
 use ledger::bundle::verify::Observer;
 use ledger::digest::Digest;
 use ledger::entry::Entry;
@@ -90,9 +90,13 @@ fn asked_for(scope: &Scope) -> String {
 }
 
 fn texts(manifest: &Manifest) -> String {
-    match (manifest.contents.blobs, manifest.contents.blobs_absent) {
-        (here, 0) => format!("{here}, all that the entries name"),
-        (here, absent) => format!("{here}; {absent} more that entries name were not there any more"),
+    let Contents { blobs: here, blobs_absent: absent, blobs_deleted: deleted, .. } = &manifest.contents;
+    match (absent, deleted) {
+        (0, _) => format!("{here}, all that the entries name"),
+        (_, 0) => format!("{here}; {absent} more that entries name were not there any more"),
+        _ => format!(
+            "{here}; {absent} more that entries name were not there any more, {deleted} of which were deleted in order"
+        ),
     }
 }
 

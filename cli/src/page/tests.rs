@@ -1,5 +1,4 @@
 use ledger::bundle::manifest::{Contents, FORMAT, Range};
-use ledger::call::HttpTarget;
 use ledger::coverage::{Gap, GapReason, Period, Pod, Recorded};
 use ledger::statement::Hole;
 
@@ -28,6 +27,8 @@ fn manifest() -> Manifest {
         open_calls: 0,
         blobs: 1,
         blobs_absent: 0,
+        blobs_deleted: 0,
+        deletions: Vec::new(),
         gaps: vec![Hole { session: session().session, from: 2, to: 4 }],
         coverage: vec![pod],
     };
@@ -46,38 +47,12 @@ fn manifest() -> Manifest {
 
 fn call(sql: &str) -> Call {
     Call {
-        index: 4,
         outcome_index: Some(5),
-        progress_index: None,
-        received: "2026-11-22T10:00:01Z".parse().unwrap(),
-        time: "2026-11-22T10:00:01Z".parse().unwrap(),
-        subject: session().subject,
-        connection: None,
-        session: session().session,
-        seq: 1,
-        method: "jobs.query".into(),
-        http: HttpTarget::default(),
         statement_kind: Some("SELECT".into()),
-        tables: Vec::new(),
-        tables_truncated: false,
         sql: Some(sql.into()),
-        sql_truncated: false,
-        job: None,
-        result: None,
-        status: None,
-        reason: None,
         rows: Some(2),
-        total_rows: None,
-        affected_rows: None,
-        joined: None,
-        upload: None,
-        rows_sent: None,
-        row_errors: None,
-        sent_bytes: None,
-        answer_bytes: None,
-        forwarded: None,
         duration_micros: Some(1_500),
-        refused: None,
+        ..crate::samples::call(4)
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use ledger::digest::Digest;
+use ledger::log_keys::{KeyNotes, LogKeys};
 use ledger::tile::Tile;
 use ledger::verify::LogSource;
 
@@ -13,13 +14,24 @@ use super::cut;
 pub(crate) struct Directory {
     log: PathBuf,
     blobs: PathBuf,
+    keys: PathBuf,
 }
+
+/// Beside the log: what was said when its keys were changed.
+const KEY_NOTES: &str = "log.keys";
 
 impl Directory {
     /// `path` is a recorder's data directory, or a bare tlog-tiles directory (then there are no blobs).
     pub(crate) fn new(path: &Path) -> Self {
         let log = if path.join("checkpoint").exists() { path.to_owned() } else { path.join("log") };
-        Self { log, blobs: path.join("blobs") }
+        Self { log, blobs: path.join("blobs"), keys: path.join(KEY_NOTES) }
+    }
+
+    /// The keys that the log has now, as far as `held` vouch for them, and those that are held.
+    pub(crate) fn keys(&self, held: &LogKeys) -> io::Result<LogKeys> {
+        let Some(notes) = present(&self.keys)? else { return Ok(held.clone()) };
+        let notes: KeyNotes = serde_json::from_slice(&notes).map_err(io::Error::other)?;
+        Ok(notes.follow(held).with(held))
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use ledger::digest::Digest;
+use ledger::log_keys::{KeyNotes, LogKeys};
 use ledger::proof::TileSource;
 use ledger::tile::{Level, Tile, parse_hashes};
 use ledger::tree::Hash;
@@ -30,6 +31,16 @@ impl<'a> Served<'a> {
             Some(note) => Ok(note),
             None => self.checkpoint(),
         }
+    }
+
+    /// The keys that the log has now, as far as `held` vouch for them, and those that are held.
+    pub(crate) fn keys(&self, held: &LogKeys) -> Result<LogKeys, CliError> {
+        let Some(notes) = present(self.reader.get_public("/log/keys").map(|bytes| bytes.to_vec()))? else {
+            return Ok(held.clone()); // an older recorder
+        };
+        let notes: KeyNotes =
+            serde_json::from_slice(&notes).map_err(|error| CliError::Answer(error.to_string()))?;
+        Ok(notes.follow(held).with(held))
     }
 
     fn fetch(&self, tile: Tile) -> Result<Vec<u8>, CliError> {

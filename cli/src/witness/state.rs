@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use ledger::checkpoint::Checkpoint;
 use ledger::cosignature::WitnessSigner;
 use ledger::digest::Digest;
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 use ledger::witness::{AddCheckpoint, Declined};
 use rustix::fs::{FlockOperation, flock};
 
@@ -30,7 +30,7 @@ pub(crate) struct State {
 }
 
 struct Log {
-    key: VerifierKey,
+    keys: LogKeys,
     last: Option<Checkpoint>,
 }
 
@@ -46,14 +46,14 @@ pub(crate) enum NoCosignature {
 
 impl State {
     /// The witness with the key and the memory in `dir`, for these logs.
-    pub(crate) fn open(dir: &Path, key: WitnessSigner, logs: Vec<VerifierKey>) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, key: WitnessSigner, logs: Vec<LogKeys>) -> io::Result<Self> {
         let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| io::Error::other("another witness uses this directory"))?;
         let mut known = BTreeMap::new();
-        for key in logs {
-            let last = read(&file(dir, &key), &key)?;
-            known.insert(key.name().as_bytes().to_vec(), Log { key, last });
+        for keys in logs {
+            let last = read(&file(dir, &keys), &keys)?;
+            known.insert(keys.name().as_bytes().to_vec(), Log { keys, last });
         }
         Ok(Self { dir: dir.into(), key, logs: known, _lock: lock })
     }
@@ -62,9 +62,9 @@ impl State {
     pub(crate) fn cosign(&mut self, request: &[u8]) -> Result<String, NoCosignature> {
         let asked = AddCheckpoint::parse(request)?;
         let log = self.logs.get_mut(asked.origin()).ok_or(Declined::UnknownLog)?;
-        let checkpoint = asked.decide(&log.key, log.last.as_ref())?;
+        let checkpoint = asked.decide(&log.keys, log.last.as_ref())?;
         if log.last.as_ref() != Some(&checkpoint) {
-            remember(&self.dir, &file(&self.dir, &log.key), &asked.note)?;
+            remember(&self.dir, &file(&self.dir, &log.keys), &asked.note)?;
             log.last = Some(checkpoint.clone());
         }
         Ok(self.key.cosign(&checkpoint.text(), Timestamp::now()))
@@ -72,18 +72,18 @@ impl State {
 }
 
 /// A file for each log, by its origin's digest.
-fn file(dir: &Path, key: &VerifierKey) -> PathBuf {
-    dir.join(format!("{}.checkpoint", Digest::of(key.name().as_bytes()).hex()))
+fn file(dir: &Path, keys: &LogKeys) -> PathBuf {
+    dir.join(format!("{}.checkpoint", Digest::of(keys.name().as_bytes()).hex()))
 }
 
 /// The note that was remembered. One that does not verify is an error: without its memory a witness must not sign.
-fn read(file: &Path, key: &VerifierKey) -> io::Result<Option<Checkpoint>> {
+fn read(file: &Path, keys: &LogKeys) -> io::Result<Option<Checkpoint>> {
     let note = match fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read?,
     };
     let damaged = |error| io::Error::other(format!("{}: {error}", file.display()));
-    Checkpoint::verify(&note, key).map(Some).map_err(damaged)
+    Checkpoint::verify(&note, keys).map(Some).map_err(damaged)
 }
 
 /// Durable when this returns.
@@ -146,7 +146,7 @@ mod tests {
 
     fn open(dir: &Path) -> State {
         let key = load_or_make_key(dir, "witness.example/w").unwrap();
-        State::open(dir, key, vec![log_key().verifier().clone()]).unwrap()
+        State::open(dir, key, vec![log_key().verifier().clone().into()]).unwrap()
     }
 
     #[test]
@@ -177,10 +177,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut witness = open(dir.path());
         witness.cosign(&request(0, &[b"a"], vec![])).unwrap();
-        let path = file(dir.path(), log_key().verifier());
+        let path = file(dir.path(), &log_key().verifier().clone().into());
         drop(witness);
         std::fs::write(&path, "example.com/log\n").unwrap();
         let key = load_or_make_key(dir.path(), "witness.example/w").unwrap();
-        assert!(State::open(dir.path(), key, vec![log_key().verifier().clone()]).is_err());
+        assert!(State::open(dir.path(), key, vec![log_key().verifier().clone().into()]).is_err());
     }
 }

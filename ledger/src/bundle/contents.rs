@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::manifest::{Contents, Range, Scope};
 use crate::coverage::{Period, Spans};
+use crate::deletions::Deletions;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::statement::Statement;
@@ -24,6 +25,7 @@ pub struct Tally {
     last: Option<(u64, Timestamp)>,
     blobs: u64,
     blobs_absent: u64,
+    deletions: Deletions,
     sessions: Sessions,
     spans: Spans,
 }
@@ -49,6 +51,7 @@ impl Tally {
             last: None,
             blobs: 0,
             blobs_absent: 0,
+            deletions: Deletions::default(),
             sessions: Sessions::new(extent),
             spans: Spans::default(),
         }
@@ -73,6 +76,7 @@ impl Tally {
         wrong.extend(self.place(index, received));
         wrong.extend(self.sessions.take(entry, statement));
         self.spans.take(entry, statement);
+        self.deletions.entry(index, entry, statement);
         self.listing.update(format!("entry {index} {}\n", hex::encode(leaf_hash)));
         self.entries += 1;
         self.first = self.first.or(Some(index));
@@ -101,6 +105,9 @@ impl Tally {
         let word = if here { "blob" } else { "absent" };
         self.listing.update(format!("{word} {}\n", digest.hex()));
         *(if here { &mut self.blobs } else { &mut self.blobs_absent }) += 1;
+        if !here {
+            self.deletions.absent(*digest);
+        }
     }
 
     /// Index of the last entry.
@@ -119,6 +126,7 @@ impl Tally {
     #[must_use]
     pub fn settle(mut self, period: Period) -> Contents {
         let sessions = self.sessions.summary();
+        let (blobs_deleted, deletions) = self.deletions.settle();
         Contents {
             listing: Digest(self.listing.finalize().into()),
             entries: self.entries,
@@ -129,6 +137,8 @@ impl Tally {
             open_calls: sessions.open_calls,
             blobs: self.blobs,
             blobs_absent: self.blobs_absent,
+            blobs_deleted,
+            deletions,
             gaps: sessions.holes,
             coverage: self.spans.pods(period),
         }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::coverage::{Period, Pod};
+use crate::deletions::Deletion;
 use crate::digest::Digest;
 use crate::search::Query;
 use crate::statement::Hole;
@@ -97,10 +98,21 @@ pub struct Contents {
     pub blobs: u64,
     /// Blobs that entries name and that were not there any more.
     pub blobs_absent: u64,
+    /// How many of those were deleted in order, as entries here say; each counted as often as members name it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blobs_deleted: u64,
+    /// Who deleted them, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletions: Vec<Deletion>,
     /// Statements that never came, as entries here say.
     pub gaps: Vec<Hole>,
     /// When each pod was under recording, as entries here say.
     pub coverage: Vec<Pod>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Scope {

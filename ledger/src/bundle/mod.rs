@@ -18,6 +18,7 @@
 mod archive;
 mod contents;
 mod group;
+mod head;
 mod ladder;
 pub mod manifest;
 pub mod verify;

@@ -7,31 +7,26 @@ use jiff::Timestamp;
 
 use super::archive::{ArchiveReader, Member};
 use super::contents::{self, Named, Tally, name_blobs};
+use super::head::{read_checkpoint, read_files, read_manifest};
 use super::ladder::Ladder;
-use super::manifest::{FORMAT, Manifest, Scope};
-use super::{
-    BadBundle, CHECKPOINT, LOG_KEY, MANIFEST, MAX_FILE, MAX_MANIFEST, POLICY, blob_name, export_name, group,
-    group_name, tile_name,
-};
+use super::manifest::{Manifest, Scope};
+use super::{BadBundle, CHECKPOINT, blob_name, export_name, group, group_name, tile_name};
 use crate::blob::{Blob, MAX_CONTENT, SALT_LEN};
-use crate::checkpoint::{BadCheckpoint, Checkpoint};
+use crate::checkpoint::Checkpoint;
 use crate::digest::Digest;
 use crate::entry::{Entry, MAX_ENTRY, Role, Subject};
-use crate::note::{MAX_NOTE, Note, VerifierKey};
-use crate::policy::{MAX_POLICY, Policy};
+use crate::log_keys::LogKeys;
+use crate::policy::Policy;
 use crate::statement::{ReadExport, Statement};
 use crate::tile::{Level, TILE_WIDTH, Tile, parse_hashes};
 use crate::tree::leaf_hash;
 use crate::verify::{Finding, MAX_FINDINGS, What};
 
-/// Greatest length of a key's member, in bytes.
-const MAX_KEY: usize = 4096;
-
 /// What the verifier believes.
 #[derive(Clone, Copy, Debug)]
 pub struct Trust<'a> {
-    /// The log's key.
-    pub key: &'a VerifierKey,
+    /// The log's keys, each of which is enough.
+    pub keys: &'a LogKeys,
     /// Which witnesses must have cosigned the checkpoint; none when absent.
     pub policy: Option<&'a Policy>,
 }
@@ -97,10 +92,10 @@ pub fn verify_bundle<R: Read>(
     observer: &mut dyn Observer,
 ) -> Result<Report, BadBundle> {
     let mut archive = ArchiveReader::new(input);
-    let (manifest, digest) = read_manifest(&mut archive, trust.key)?;
+    let (manifest, digest) = read_manifest(&mut archive, trust.keys)?;
     observer.manifest(&manifest);
-    let named = read_files(&mut archive, &manifest, trust.key)?;
-    let (checkpoint, witnesses) = read_checkpoint(&mut archive, trust, named.as_ref())?;
+    let said = read_files(&mut archive, &manifest, trust.keys)?;
+    let (checkpoint, witnesses) = read_checkpoint(&mut archive, trust, &said)?;
     let mut tiles = 0;
     let ladder = read_edge(&mut archive, &checkpoint, &mut tiles)?;
     let tally = Tally::new(&manifest.scope);
@@ -117,98 +112,11 @@ fn unexpected(found: Option<&Member>, expected: impl Into<String>) -> BadBundle 
 }
 
 /// The next member, which must have this name.
-fn named<R: Read>(archive: &mut ArchiveReader<R>, name: &str) -> Result<Member, BadBundle> {
+pub(super) fn named<R: Read>(archive: &mut ArchiveReader<R>, name: &str) -> Result<Member, BadBundle> {
     match archive.next()? {
         Some(member) if member.name == name => Ok(member),
         other => Err(unexpected(other.as_ref(), name)),
     }
-}
-
-fn read_manifest<R: Read>(
-    archive: &mut ArchiveReader<R>,
-    key: &VerifierKey,
-) -> Result<(Manifest, Digest), BadBundle> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        format: String,
-    }
-    let member = named(archive, MANIFEST)?;
-    let bytes = archive.content(&member, MAX_MANIFEST)?;
-    let bad = |error: serde_json::Error| BadBundle::Manifest(error.to_string());
-    let Named { format } = serde_json::from_slice(&bytes).map_err(bad)?;
-    if format != FORMAT {
-        return Err(BadBundle::Format(format));
-    }
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(bad)?;
-    if manifest.log != key.name() {
-        return Err(BadBundle::Key { found: manifest.log });
-    }
-    Ok((manifest, Digest::of(&bytes)))
-}
-
-/// The members that the manifest's digests vouch for, in the order of their names. Gives the policy among them.
-fn read_files<R: Read>(
-    archive: &mut ArchiveReader<R>,
-    manifest: &Manifest,
-    key: &VerifierKey,
-) -> Result<Option<Policy>, BadBundle> {
-    let mut policy = None;
-    if !manifest.files.contains_key(LOG_KEY) {
-        return Err(BadBundle::Contents("there is no key"));
-    }
-    for (name, digest) in &manifest.files {
-        let member = named(archive, name)?;
-        let limit = match name.as_str() {
-            LOG_KEY => MAX_KEY,
-            POLICY => MAX_POLICY,
-            _ => MAX_FILE,
-        };
-        let content = archive.content(&member, limit)?;
-        if Digest::of(&content) != *digest {
-            return Err(BadBundle::Digest { name: name.clone() });
-        }
-        if name == LOG_KEY && content != format!("{key}\n").into_bytes() {
-            return Err(BadBundle::Key { found: String::from_utf8_lossy(&content).trim().to_owned() });
-        }
-        if name == POLICY {
-            let text = String::from_utf8_lossy(&content);
-            policy = Some(Policy::parse(&text).map_err(BadBundle::Policy)?);
-        }
-    }
-    Ok(policy)
-}
-
-/// The checkpoint, and the witnesses whose cosignatures hold.
-fn read_checkpoint<R: Read>(
-    archive: &mut ArchiveReader<R>,
-    Trust { key, policy }: Trust<'_>,
-    bundled: Option<&Policy>,
-) -> Result<(Checkpoint, Vec<(String, Timestamp)>), BadBundle> {
-    let member = named(archive, CHECKPOINT)?;
-    let bytes = archive.content(&member, MAX_NOTE)?;
-    let checkpoint = Checkpoint::verify(&bytes, key)?;
-    let note = Note::parse(&bytes).map_err(BadCheckpoint::from)?;
-    let policies = || [policy, bundled].into_iter().flatten();
-    let known: Vec<_> = policies().flat_map(|policy| policy.witnesses().values()).map(|w| &w.key).collect();
-    let mut seen = Vec::new();
-    for signer in note.signers() {
-        // Whoever is not known here, and a second line of one who is, would be bytes that nobody checks.
-        let is_known =
-            signer == (key.name(), key.id()) || known.iter().any(|key| signer == (key.name(), key.id()));
-        if !is_known || seen.contains(&signer) {
-            return Err(BadBundle::Signer(signer.0.to_owned()));
-        }
-        seen.push(signer);
-    }
-    let mut witnesses = Vec::new();
-    for policy in [bundled, policy].into_iter().flatten() {
-        witnesses = policy.check(&note).map_err(BadBundle::Cosignature)?.by;
-    }
-    let enough = policy.map(|policy| policy.check(&note)).transpose().map_err(BadBundle::Cosignature)?;
-    if enough.is_some_and(|witnessed| !witnessed.enough) {
-        return Err(BadBundle::Quorum(witnesses.into_iter().map(|(name, _)| name).collect()));
-    }
-    Ok((checkpoint, witnesses))
 }
 
 fn read_edge<R: Read>(

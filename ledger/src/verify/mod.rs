@@ -9,9 +9,10 @@ use std::fmt;
 
 use crate::blob::Blob;
 use crate::checkpoint::{BadCheckpoint, Checkpoint};
+use crate::deletions::{Deletion, Deletions};
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::note::VerifierKey;
+use crate::note::NoteVerifier;
 use crate::statement::{Hole, Statement};
 use crate::tile::{self, Level, TILE_WIDTH, Tile};
 use crate::tree::{Frontier, Hash, leaf_hash};
@@ -67,6 +68,10 @@ pub struct Report {
     pub blobs_verified: u64,
     /// Blobs that entries name and that are not there.
     pub blobs_absent: u64,
+    /// How many of these were deleted in order.
+    pub blobs_deleted: u64,
+    /// The deletions of these.
+    pub deletions: Vec<Deletion>,
     /// What does not hold; at most [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
     /// How many findings there were.
@@ -160,7 +165,7 @@ pub enum VerifyError {
 /// read is in the report.
 pub fn verify_log<S: LogSource>(
     source: &S,
-    key: &VerifierKey,
+    key: &impl NoteVerifier,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
     let note = source.checkpoint().map_err(|error| unreadable("the checkpoint", &error))?;
@@ -182,6 +187,7 @@ struct Walk<'a, S> {
     frontier: Frontier,
     sessions: Sessions,
     received: Option<jiff::Timestamp>,
+    deletions: Deletions,
     report: Report,
 }
 
@@ -197,10 +203,19 @@ impl<'a, S: LogSource> Walk<'a, S> {
             holes: Vec::new(),
             blobs_verified: 0,
             blobs_absent: 0,
+            blobs_deleted: 0,
+            deletions: Vec::new(),
             findings: Vec::new(),
             findings_total: 0,
         };
-        Self { source, frontier: Frontier::default(), sessions: Sessions::default(), received: None, report }
+        Self {
+            source,
+            frontier: Frontier::default(),
+            sessions: Sessions::default(),
+            received: None,
+            deletions: Deletions::default(),
+            report,
+        }
     }
 
     fn find(&mut self, index: Option<u64>, what: What, message: impl Into<String>) {
@@ -303,6 +318,7 @@ impl<'a, S: LogSource> Walk<'a, S> {
         for message in self.sessions.take(entry, statement) {
             self.find(Some(index), What::Session, message);
         }
+        self.deletions.entry(index, entry, statement);
         self.blobs(index, statement)
     }
 
@@ -314,7 +330,10 @@ impl<'a, S: LogSource> Walk<'a, S> {
                 .blob(digest)
                 .map_err(|error| unreadable(format_args!("blob {digest}"), &error))?;
             match bytes.map(Blob::from_bytes) {
-                None => self.report.blobs_absent += 1,
+                None => {
+                    self.report.blobs_absent += 1;
+                    self.deletions.absent(digest);
+                }
                 Some(Ok(blob)) if blob.reference() == *reference => self.report.blobs_verified += 1,
                 Some(_) => self.find(Some(index), What::Blob, format!("its blob {role:?} is not {digest}")),
             }
@@ -341,7 +360,10 @@ impl<'a, S: LogSource> Walk<'a, S> {
             );
         }
         let sessions = self.sessions.summary();
+        let (blobs_deleted, deletions) = self.deletions.settle();
         Ok(Report {
+            blobs_deleted,
+            deletions,
             sessions: sessions.seen,
             open_sessions: sessions.open,
             calls: sessions.calls,

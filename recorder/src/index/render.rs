@@ -150,6 +150,8 @@ fn join(
         sql,
         sql_truncated,
         job: reported.job.or(intent.job),
+        labels: statement.claimed.labels,
+        trace: statement.claimed.trace,
         joined: intent.joined,
         upload: intent.upload.or(outcome.and_then(|outcome| outcome.upload)),
         result: outcome.map(|outcome| outcome.result),

@@ -5,6 +5,7 @@ mod evidence;
 mod formats;
 mod keyless;
 mod promises;
+mod replay;
 mod rollback;
 mod stand;
 mod witness;
