@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use ledger::batch::{Batch, MEDIA_TYPE};
 use ledger::checkpoint::Checkpoint;
 use ledger::digest::Digest;
+use ledger::note::VerifierKey;
 use ledger::statement::{Body, Claimed, Heartbeat, Observed, SessionStart, Statement, VERSION, kind};
 use runtime::client::HttpsClient;
 use tempfile::TempDir;
@@ -77,7 +78,7 @@ impl Stand {
 
     fn published(&self) -> u64 {
         let note = fs::read(self.log().join("checkpoint")).unwrap();
-        Checkpoint::verify(&note, &self.vkey().trim().parse().unwrap()).unwrap().size
+        Checkpoint::verify(&note, &self.vkey().trim().parse::<VerifierKey>().unwrap()).unwrap().size
     }
 }
 
