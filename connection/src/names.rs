@@ -48,6 +48,13 @@ pub const REDIRECT_PORT: u16 = 15_001;
 /// Where metrics and probes are served, on the pod's addresses.
 pub const ADMIN_PORT: u16 = 15_020;
 
+/// Where agents that hold no key ask for a credential in interception mode Aliases, on loopback: their variables name it.
+pub const METADATA_PORT: u16 = 15_003;
+/// The same as an address.
+pub const METADATA_LISTEN: &str = "127.0.0.1:15003";
+/// Where BigQuery's names lead in interception mode Aliases: 127.61.33.1 and those after it, which nothing else listens on.
+pub const ALIAS_PREFIX: &str = "127.61.33.";
+
 /// The audience of tokens for the recorder.
 pub const AUDIENCE: &str = "bqwitness-recorder";
 

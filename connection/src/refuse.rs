@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, PodSpec, Se
 
 use crate::names;
 
+pub(crate) mod aliases;
+
 /// Names of our containers.
 pub const CONTAINERS: [&str; 2] = [names::PROXY, names::REDIRECT];
 
@@ -215,7 +217,8 @@ fn container(container: &Container, refusals: &mut Vec<Refusal>) {
         }
     }
     for port in container.ports.iter().flatten() {
-        let ours = [names::ADMIN_PORT, names::CONNECT_PORT, names::REDIRECT_PORT].map(i32::from);
+        let ours = [names::ADMIN_PORT, names::CONNECT_PORT, names::METADATA_PORT, names::REDIRECT_PORT]
+            .map(i32::from);
         if ours.contains(&port.container_port) {
             let sentence = format!(
                 "{place} listens on port {}, which is the sidecar's: choose another",

@@ -67,7 +67,11 @@ pub const MAX_NAME: usize = 63;
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63")
-        .message("a connection's name has at most 63 characters: its pods carry it as a label")
+        .message("a connection's name has at most 63 characters: its pods carry it as a label"),
+    validation = Rule::new(
+        "self.spec.identity.mode != 'WorkloadIdentity' || self.spec.interception.mode != 'Aliases'"
+    )
+    .message("identity mode WorkloadIdentity needs interception mode Redirect: without its rules agents reach the node's metadata server, and with it the pod's credential, as the sidecar does; use Federated")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BigQueryConnectionSpec {
@@ -179,16 +183,38 @@ impl IdentityMode {
 }
 
 /// How calls reach the sidecar, and what becomes of other connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, KubeSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.mode == 'Aliases' || !has(self.extraHosts)")
+        .message("extraHosts belong to mode Aliases: in mode Redirect every name leads to the sidecar"),
+    validation = Rule::new("self.mode == 'Redirect' || (self.otherGoogleApis == 'Inspect' && self.otherEgress == 'Splice')")
+        .message("in mode Aliases other connections don't pass the sidecar: leave otherGoogleApis and otherEgress out, and limit them by a NetworkPolicy")
+)]
 pub struct Interception {
     /// How calls reach the sidecar.
+    #[serde(default)]
     pub mode: InterceptionMode,
     /// What becomes of connections to other Google APIs. The same front ends of Google's serve them and BigQuery: only Inspect
     /// and Refuse make sure that no BigQuery call hides in one.
+    #[serde(default)]
     pub other_google_apis: OtherGoogleApis,
     /// What becomes of connections to ports 80 and 443 of hosts that are not Google's.
+    #[serde(default)]
     pub other_egress: OtherEgress,
+    /// Mode Aliases: more hosts that lead to the sidecar, such as a Private Service Connect endpoint's
+    /// (bigquery-NAME.p.googleapis.com) or a new region's. BigQuery's global and regional hosts do by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            regex(
+                pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.googleapis\.com$"
+            ),
+            length(max = 253)
+        )
+    )]
+    pub extra_hosts: Vec<String>,
 }
 
 /// How calls reach the sidecar.
@@ -198,6 +224,10 @@ pub enum InterceptionMode {
     /// init container needs NET_ADMIN, which PodSecurity "baseline" and GKE Autopilot do not allow by default.
     #[default]
     Redirect,
+    /// BigQuery's names lead to the sidecar by the pod's host aliases. Nothing in the pod needs a capability, and the whole pod
+    /// passes PodSecurity "restricted". An agent that dials an address goes round it: add a NetworkPolicy, or give it nothing to
+    /// call with (identity mode Federated).
+    Aliases,
 }
 
 /// What becomes of connections to other Google APIs.

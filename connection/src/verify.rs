@@ -30,6 +30,13 @@ pub fn injected(
         refusals.push(Refusal::new("not_injected", sentence));
         return Ok(refusals);
     }
+    for field in ["/spec/hostAliases", "/spec/securityContext/sysctls"] {
+        if pod.pointer(field) != expected.pointer(field) {
+            let sentence =
+                format!("{field} was changed after bqwitness prepared it: let that webhook run before");
+            refusals.push(Refusal::new("not_injected", sentence));
+        }
+    }
     for list in ["initContainers", "containers"] {
         let pairs = items(pod, list).iter().zip(items(&expected, list));
         for (found, wanted) in pairs {

@@ -24,14 +24,15 @@ use crate::body_memory::BodyMemory;
 use crate::ca::{Ca, CaError};
 use crate::config::{Config, Egress};
 use crate::files::{self, Readers};
-use crate::forward::{Forwarder, Overrides};
+use crate::forward::Forwarder;
 use crate::identity::Identity;
 use crate::joins::Joins;
 use crate::limits;
-use crate::listen::{connect, redirect};
+use crate::listen::{alias, connect, redirect};
 use crate::metadata;
 use crate::metadata::env_file::{self, Ways};
 use crate::metrics::Metrics;
+use crate::names::Names;
 
 /// What every connection needs.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub struct Proxy {
     pub bundle: PathBuf,
     /// What becomes of connections to other hosts.
     pub egress: Egress,
-    /// Addresses of names that are not looked up.
-    pub overrides: Overrides,
+    /// How names become addresses.
+    pub names: Names,
     /// The session.
     pub deliver: Deliver,
     /// The pod's Google identity.
@@ -89,6 +90,9 @@ pub enum StartError {
     /// No random numbers.
     #[error("the system has no random numbers")]
     Random,
+    /// BigQuery's name leads elsewhere.
+    #[error(transparent)]
+    NotAliased(#[from] alias::NotAliased),
     /// Two metrics of one name: a mistake in the program.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -130,13 +134,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (admin, admin_listener) = bind(config.admin).await?;
     let (listen, listener) = bind(config.listen).await?;
     let redirected = bind_all(&config.redirect_listen).await?;
+    let aliased = bind_all(&config.alias_listen).await?;
+    let aliases: Vec<_> = aliased.iter().map(|(address, _)| *address).collect();
+    alias::check(&aliases).await?;
     let metadata_bound = match config.metadata_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
     let metadata = metadata_bound.as_ref().map(|(address, _)| *address);
     let redirect: Vec<_> = redirected.iter().map(|(address, _)| *address).collect();
-    let forwarder = Forwarder::new(config.upstream_roots, config.overrides.clone())?;
+    let forwarder = Forwarder::new(config.upstream_roots, config.names.clone())?;
     let settings = DeliverSettings {
         recorder: config.recorder,
         connection: config.connection,
@@ -147,12 +154,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let (deliver, delivery) = Deliver::start(settings, &registry)?;
     let project = config.identity.project.clone();
-    let identity = Identity::start(config.identity, config.deliver_timeout, &readiness, &registry)?;
+    let identity =
+        Identity::start(config.identity, &config.names, config.deliver_timeout, &readiness, &registry)?;
     let proxy = Arc::new(Proxy {
         ca,
         bundle: config.bundle,
         egress: config.egress,
-        overrides: config.overrides,
+        names: config.names,
         deliver: deliver.clone(),
         identity,
         forwarder,
@@ -173,6 +181,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     for (_, listener) in redirected {
         tokio::spawn(redirect::listen(Arc::clone(&proxy), listener, watch.clone(), uncut.clone()));
     }
+    for (_, listener) in aliased {
+        tokio::spawn(alias::listen(Arc::clone(&proxy), listener, watch.clone(), uncut.clone()));
+    }
     if let Some((_, listener)) = metadata_bound {
         tokio::spawn(metadata::listen(Arc::clone(&proxy), listener, watch.clone(), uncut.clone()));
     }
@@ -187,7 +198,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let written = files::replace(&path, ports.to_string().as_bytes(), Readers::Everyone);
         written.map_err(|error| StartError::File(path, error))?;
     }
-    tracing::info!(%listen, ?redirect, ?metadata, %admin, credential = proxy.identity.name(), session = %deliver.session(), "listening");
+    tracing::info!(%listen, ?redirect, ?aliases, ?metadata, %admin, credential = proxy.identity.name(), session = %deliver.session(), "listening");
     let drain_timeout = config.drain_timeout;
     Ok(Running {
         listen,
@@ -261,7 +272,7 @@ async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListen
     let mut bound = Vec::with_capacity(addresses.len());
     for address in addresses {
         match bind(*address).await {
-            // The rules lead nothing to an address that is not there (`redirect::install` has tried them).
+            // Nothing leads to an address that is not there: the rules were tried (`redirect::install`), and an alias fails.
             Err(StartError::Listen(_, error))
                 if is_no_ipv6(&error) && address.is_ipv6() && !bound.is_empty() =>
             {

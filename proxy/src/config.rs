@@ -18,9 +18,9 @@ use runtime::tls;
 use rustls::RootCertStore;
 use serde::Serialize;
 
-use crate::forward::Overrides;
 use crate::identity::IdentitySettings;
 use crate::identity::flags::IdentityFlags;
+use crate::names::Names;
 
 /// The sidecar of bqwitness: records every BigQuery call of its pod before it leaves.
 #[derive(Clone, Debug, Parser, Serialize)]
@@ -33,6 +33,10 @@ pub struct Flags {
     /// IPv6 each. The rules are in the README: TCP 80 and 443 of every user but the one that this program alone runs as.
     #[arg(long, env = "BQWITNESS_REDIRECT_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     pub redirect_listen: Vec<String>,
+    /// Where connections arrive whose names the pod's host aliases lead to loopback; off unless given. Google's names are then
+    /// looked up past /etc/hosts, from the name servers of /etc/resolv.conf.
+    #[arg(long, env = "BQWITNESS_ALIAS_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
+    pub alias_listen: Vec<String>,
     /// Where metrics and readiness are served.
     #[arg(long, env = "BQWITNESS_ADMIN", default_value = "127.0.0.1:15020", value_name = "ADDR:PORT")]
     pub admin: String,
@@ -114,6 +118,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// See [`Flags::redirect_listen`].
     pub redirect_listen: Vec<SocketAddr>,
+    /// See [`Flags::alias_listen`].
+    pub alias_listen: Vec<SocketAddr>,
     /// See [`Flags::admin`].
     pub admin: SocketAddr,
     /// The recorder, with its CA and keys read.
@@ -124,8 +130,9 @@ pub struct Config {
     pub bundle: PathBuf,
     /// See [`Flags::connection`].
     pub connection: Connection,
-    /// See [`Flags::resolve`].
-    pub overrides: Overrides,
+    /// How names become addresses: see [`Flags::resolve`], and [`Flags::alias_listen`], with which Google's are looked up past
+    /// `/etc/hosts`.
+    pub names: Names,
     /// The roots that BigQuery's certificate must come from.
     pub upstream_roots: RootCertStore,
     /// What becomes of connections to other hosts than BigQuery's.
@@ -230,7 +237,12 @@ impl Flags {
         let admin = mistakes.check("admin", self.admin.parse());
         let recorder = recorder(&self, &mut mistakes);
         let connection = connection_in_force(&self, &mut mistakes);
+        let alias_listen = mistakes.check("alias-listen", loopbacks(&self.alias_listen));
         let overrides = mistakes.check("resolve", overrides(&self.resolve));
+        let names = overrides.and_then(|overrides| match self.alias_listen.is_empty() {
+            true => Some(overrides),
+            false => mistakes.check("alias-listen", overrides.past_hosts()),
+        });
         let upstream_roots = mistakes.check("upstream-ca", upstream_roots(self.upstream_ca.as_deref()));
         let identity = self.identity.validate(upstream_roots.as_ref(), &mut mistakes);
         let metadata_listen = mistakes.check("metadata-listen", loopback(&self.identity.metadata_listen));
@@ -246,12 +258,13 @@ impl Flags {
             Some(Config {
                 listen: listen?,
                 redirect_listen: redirect_listen?,
+                alias_listen: alias_listen?,
                 admin: admin?,
                 recorder: recorder?,
                 ca_dir: self.ca_dir,
                 bundle: self.bundle,
                 connection: connection?,
-                overrides: overrides?,
+                names: names?,
                 upstream_roots: upstream_roots?,
                 egress: Egress { google: google?, other: other?, keyless },
                 identity: identity?,
@@ -320,7 +333,7 @@ fn connection(text: &str) -> Result<Connection, String> {
     }
 }
 
-fn overrides(texts: &[String]) -> Result<Overrides, String> {
+fn overrides(texts: &[String]) -> Result<Names, String> {
     let one = |text: &String| -> Option<((String, u16), SocketAddr)> {
         let (name, address) = text.split_once('=')?;
         let (host, port) = name.rsplit_once(':')?;
@@ -330,12 +343,17 @@ fn overrides(texts: &[String]) -> Result<Overrides, String> {
         one(text)
             .ok_or_else(|| format!("{text:?} is not of the form HOST:PORT=ADDR:PORT, with an IP address"))
     });
-    parsed.collect::<Result<HashMap<_, _>, _>>().map(Overrides::new)
+    parsed.collect::<Result<HashMap<_, _>, _>>().map(Names::new)
 }
 
 fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
     let one = |text: &String| text.parse().map_err(|error| format!("{text:?}: {error}"));
     texts.iter().map(one).collect()
+}
+
+/// Who arrives there is taken for this pod's agent.
+fn loopbacks(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
+    texts.iter().map(|text| loopback(text)).collect()
 }
 
 /// Placeholders are handed to whoever asks: that must be this pod.
@@ -477,8 +495,11 @@ mod tests {
     #[test]
     fn overrides_name_host_port_and_address() {
         let one = overrides(&["BigQuery.googleapis.com:443=[::1]:8443".into()]).expect("well formed");
-        assert_eq!(one.of("bigquery.googleapis.com", 443), Some("[::1]:8443".parse().expect("an address")));
-        assert_eq!(one.of("bigquery.googleapis.com", 444), None);
+        assert_eq!(
+            one.overridden("bigquery.googleapis.com", 443),
+            Some("[::1]:8443".parse().expect("an address"))
+        );
+        assert_eq!(one.overridden("bigquery.googleapis.com", 444), None);
         for bad in ["a=1.2.3.4:5", "a:443=host:5", "a:x=1.2.3.4:5", "a:443"] {
             assert!(overrides(&[bad.to_owned()]).is_err(), "{bad}");
         }

@@ -21,6 +21,7 @@
 //! | [`outcome`] | how a call ended, exactly once |
 //! | [`refuse`] | our errors as BigQuery's clients read them |
 //! | [`redirect`] | the rules that lead a pod's connections here; another program sets them |
+//! | [`names`] | the addresses of names, past the pod's host aliases |
 //! | [`limits`], [`metrics`], [`files`] | bounds, what an SRE sees, files that others read |
 
 pub mod app;
@@ -41,6 +42,7 @@ pub mod limits;
 pub mod listen;
 pub mod metadata;
 pub mod metrics;
+pub mod names;
 pub mod outcome;
 pub mod redirect;
 pub mod refuse;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{array, is_ours, member, object};
 use crate::names;
-use crate::resource::BigQueryConnection;
+use crate::resource::{BigQueryConnection, InterceptionMode};
 
 /// Variables that name a file of roots, each for the programs that read no other.
 const ROOTS: [(&str, &str); 6] = [
@@ -32,13 +32,15 @@ const KEYLESS: [(&str, &str); 5] = [
 ];
 
 /// Variables that name a credential of the agent's own.
-const CREDENTIALS: [&str; 5] = [
+const CREDENTIALS: [&str; 4] = [
     "GOOGLE_APPLICATION_CREDENTIALS",
     "CLOUDSDK_AUTH_ACCESS_TOKEN",
     "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
     "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE",
-    "GCE_METADATA_HOST",
 ];
+
+/// Variables that name the metadata server: Python wants the first two, Node either, `bq` the third, Go and Java the first.
+const METADATA: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT"];
 
 /// Variables that send calls to another proxy, whose connections the redirect rules see instead of BigQuery's.
 const PROXIES: [&str; 6] =
@@ -104,6 +106,16 @@ fn prepare(container: &mut Value, connection: &BigQueryConnection, conflicts: &m
                     variable,
                     "its Google clients may look for credentials elsewhere than at the sidecar",
                 );
+            }
+        }
+        for variable in METADATA {
+            // Redirect rules lead to the sidecar from the address that clients use by themselves.
+            let ours = match connection.spec.interception.mode {
+                InterceptionMode::Aliases => set(env, variable, names::METADATA_LISTEN),
+                InterceptionMode::Redirect => env.iter().all(|entry| entry["name"] != *variable),
+            };
+            if !ours {
+                conflict(variable, "its Google clients look for a credential elsewhere than at the sidecar");
             }
         }
         for variable in CREDENTIALS {

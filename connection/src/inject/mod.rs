@@ -14,10 +14,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
 
-use crate::names;
 use crate::refuse::{self, Refusal};
-use crate::resource::BigQueryConnection;
+use crate::resource::{BigQueryConnection, InterceptionMode};
 use crate::stamp::Stamp;
+use crate::{aliases, names};
 
 pub use self::container::Conflict;
 
@@ -80,18 +80,26 @@ pub fn inject(
     settings: &Settings,
 ) -> Result<Injected, NotInjected> {
     let asked: Pod = serde_json::from_value(pod.clone())?;
-    let refusals = refuse::pod(&asked, &secret_audiences(connection, settings));
+    let refusals = refusals(&asked, connection, settings);
     if !refusals.is_empty() {
         return Err(NotInjected::Refused(refusals));
     }
     let mut pod = pod.clone();
     remove_ours(&mut pod);
     let conflicts = container::prepare_all(&mut pod, connection);
-    name_metadata_server(&mut pod, connection);
+    aliases::lead(&mut pod, connection);
     add_volumes(&mut pod, connection, settings);
     add_containers(&mut pod, &asked, connection, settings);
     mark(&mut pod, connection, settings, &conflicts);
     Ok(Injected { pod, conflicts })
+}
+
+fn refusals(asked: &Pod, connection: &BigQueryConnection, settings: &Settings) -> Vec<Refusal> {
+    let mut refusals = refuse::pod(asked, &secret_audiences(connection, settings));
+    if let (InterceptionMode::Aliases, Some(spec)) = (connection.spec.interception.mode, &asked.spec) {
+        refusals.extend(refuse::aliases::pod(spec, &aliases::hosts(connection)));
+    }
+    refusals
 }
 
 /// The audience of the tokens that the connection's pods show its recorder.
@@ -115,12 +123,7 @@ fn remove_ours(pod: &mut Value) {
             items.retain(|item| !is_ours(&item["name"]));
         }
     }
-    if let Some(Value::Array(aliases)) = spec.get_mut("hostAliases") {
-        aliases.retain(|alias| *alias != metadata_alias());
-        if aliases.is_empty() {
-            spec.remove("hostAliases");
-        }
-    }
+    aliases::remove_ours(member(pod, "spec"));
     let metadata = object(member(pod, "metadata"));
     if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
         annotations.remove(names::INJECTED_ANNOTATION);
@@ -131,17 +134,6 @@ fn remove_ours(pod: &mut Value) {
 /// Names that only we give to containers and volumes.
 fn is_ours(name: &Value) -> bool {
     name.as_str().is_some_and(|name| refuse::CONTAINERS.contains(&name) || refuse::VOLUMES.contains(&name))
-}
-
-/// Google's clients find the sidecar's metadata server by the address and the name that they always use.
-fn name_metadata_server(pod: &mut Value, connection: &BigQueryConnection) {
-    if connection.spec.identity.mode.is_keyless() {
-        array(member(member(pod, "spec"), "hostAliases")).push(metadata_alias());
-    }
-}
-
-fn metadata_alias() -> Value {
-    json!({"ip": names::METADATA_ADDRESS, "hostnames": [names::METADATA_NAME]})
 }
 
 fn add_volumes(pod: &mut Value, connection: &BigQueryConnection, settings: &Settings) {
@@ -167,9 +159,13 @@ fn add_volumes(pod: &mut Value, connection: &BigQueryConnection, settings: &Sett
 /// How long the sidecar's tokens are valid, in seconds. The kubelet renews it after four fifths of that.
 const TOKEN_SECONDS: u32 = 3600;
 
-/// The redirect rules, the sidecar, and then the user's own: from the first of them on, every call is recorded.
+/// The redirect rules where there are some, the sidecar, and then the user's own: from the first of them on, every call is recorded.
 fn add_containers(pod: &mut Value, asked: &Pod, connection: &BigQueryConnection, settings: &Settings) {
-    let ours = [sidecar::redirect(settings), sidecar::proxy(asked, connection, settings)];
+    let redirect = match connection.spec.interception.mode {
+        InterceptionMode::Redirect => Some(sidecar::redirect(settings)),
+        InterceptionMode::Aliases => None,
+    };
+    let ours = redirect.into_iter().chain([sidecar::proxy(asked, connection, settings)]);
     let containers = array(member(member(pod, "spec"), "initContainers"));
     containers.splice(0..0, ours);
 }

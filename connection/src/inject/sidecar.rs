@@ -5,6 +5,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::Settings;
+use crate::aliases;
 use crate::names;
 use crate::resource::{
     BigQueryConnection, Federated, Identity, IdentityMode, InterceptionMode, LogLevel, OtherEgress,
@@ -143,6 +144,12 @@ fn arguments(pod: &Pod, connection: &BigQueryConnection, settings: &Settings) ->
         InterceptionMode::Redirect => {
             let port = names::REDIRECT_PORT;
             arguments.push(format!("--redirect-listen=127.0.0.1:{port},[::1]:{port}"));
+        }
+        InterceptionMode::Aliases => {
+            arguments.push(format!("--alias-listen={}", aliases::listen(connection)));
+            if spec.identity.mode.is_keyless() {
+                arguments.push(format!("--metadata-listen={}", names::METADATA_LISTEN));
+            }
         }
     }
     arguments.extend(Stamp::of_connection(connection, &settings.image).arguments());

@@ -28,7 +28,7 @@ fn golden(file: &str) -> PathBuf {
 }
 
 /// Each pair: the connection, and the pods that it is put into.
-const PAIRS: [(&str, &[&str]); 3] = [
+const PAIRS: [(&str, &[&str]); 4] = [
     (
         "redirect.connection.yaml",
         &[
@@ -40,11 +40,14 @@ const PAIRS: [(&str, &[&str]); 3] = [
             "several-containers",
             "own-variables",
             "deployment",
+            "statefulset",
+            "job",
             "cronjob",
         ],
     ),
     ("options.connection.yaml", &["bare-pod"]),
     ("federated.connection.yaml", &["keyless"]),
+    ("aliases.connection.yaml", &["restricted"]),
 ];
 
 /// Every case with its connection, the object and what becomes of it.

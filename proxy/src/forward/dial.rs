@@ -1,6 +1,5 @@
 //! New connections: name to address, TCP, TLS.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Target;
+use crate::names::Names;
 
 /// Looking a name up and connecting may take this long, over all its addresses (`connect_timeout`).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,24 +22,6 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The TLS handshake may take this long (`tls_timeout`).
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Addresses to connect to instead of looking a name up.
-#[derive(Clone, Debug, Default)]
-pub struct Overrides(HashMap<(String, u16), SocketAddr>);
-
-impl Overrides {
-    /// From names (lower case) and ports to addresses.
-    #[must_use]
-    pub fn new(addresses: HashMap<(String, u16), SocketAddr>) -> Self {
-        Self(addresses)
-    }
-
-    /// The address to use for this name (lower case) and port, if it is not to be looked up.
-    #[must_use]
-    pub fn of(&self, name: &str, port: u16) -> Option<SocketAddr> {
-        self.0.get(&(name.to_owned(), port)).copied()
-    }
-}
 
 /// No connection.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +73,8 @@ impl DialError {
 ///
 /// # Errors
 /// [`DialError`]
-pub async fn connect(name: &str, port: u16, overrides: &Overrides) -> Result<TcpStream, DialError> {
-    connect_unless(is_link_local, name, port, overrides).await
+pub async fn connect(name: &str, port: u16, names: &Names) -> Result<TcpStream, DialError> {
+    connect_unless(is_link_local, name, port, names).await
 }
 
 /// Connects to the node's metadata server, for agents who bring their own credentials and may get them there. Not for others:
@@ -100,43 +82,25 @@ pub async fn connect(name: &str, port: u16, overrides: &Overrides) -> Result<Tcp
 ///
 /// # Errors
 /// [`DialError`]
-pub async fn connect_to_metadata(
-    name: &str,
-    port: u16,
-    overrides: &Overrides,
-) -> Result<TcpStream, DialError> {
-    connect_unless(|_| false, name, port, overrides).await
+pub async fn connect_to_metadata(name: &str, port: u16, names: &Names) -> Result<TcpStream, DialError> {
+    connect_unless(|_| false, name, port, names).await
 }
 
 async fn connect_unless(
     forbidden: impl Fn(IpAddr) -> bool,
     name: &str,
     port: u16,
-    overrides: &Overrides,
+    names: &Names,
 ) -> Result<TcpStream, DialError> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, async {
-        let addresses = match overrides.of(name, port) {
-            Some(address) => vec![address],
-            None => resolve(name, port).await?,
-        };
+        let addresses = names.addresses(name, port).await;
+        let addresses = addresses.map_err(|error| DialError::Unresolved(name.into(), error))?;
         connect_to_any(name, port, &addresses, forbidden).await
     });
     let stream = connected.await.unwrap_or_else(|_| Err(DialError::Timeout(format!("{name}:{port}"))))?;
     // Answers and handshakes are small writes that the other side waits for. An error here shows at the first read.
     let _nodelay = stream.set_nodelay(true).is_ok();
     Ok(stream)
-}
-
-async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    let found = tokio::net::lookup_host((bare, port))
-        .await
-        .map_err(|error| DialError::Unresolved(name.into(), error))?;
-    let addresses: Vec<_> = found.collect();
-    if addresses.is_empty() {
-        return Err(DialError::Unresolved(name.into(), io::Error::other("an empty answer")));
-    }
-    Ok(addresses)
 }
 
 async fn connect_to_any(
@@ -173,21 +137,21 @@ fn is_link_local(address: IpAddr) -> bool {
 pub(super) struct Dialer {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
-    overrides: Overrides,
+    names: Names,
 }
 
 impl Dialer {
-    pub(super) fn new(roots: RootCertStore, overrides: Overrides) -> Result<Self, runtime::tls::TlsError> {
+    pub(super) fn new(roots: RootCertStore, names: Names) -> Result<Self, runtime::tls::TlsError> {
         let http1 = Arc::new(runtime::tls::client_config(roots.clone(), &[b"http/1.1"])?);
         let http2 = Arc::new(runtime::tls::client_config(roots, &[b"h2", b"http/1.1"])?);
-        Ok(Self { http1, http2, overrides })
+        Ok(Self { http1, http2, names })
     }
 
     /// A TLS connection whose certificate is for the target's name.
     pub(super) async fn dial(&self, target: &Target, http2: bool) -> Result<TlsStream<TcpStream>, DialError> {
         let name = ServerName::try_from(target.name.clone())
             .map_err(|_| DialError::Unresolved(target.name.clone(), io::Error::other("not a host name")))?;
-        let stream = connect(&target.name, target.port, &self.overrides).await?;
+        let stream = connect(&target.name, target.port, &self.names).await?;
         let config = if http2 { &self.http2 } else { &self.http1 };
         let handshake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
         match tokio::time::timeout(TLS_TIMEOUT, handshake).await {
@@ -214,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn the_metadata_server_is_not_reached_through_the_sidecar() {
         for address in ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"] {
-            let error = connect(address, 80, &Overrides::default()).await.expect_err("must be refused");
+            let error = connect(address, 80, &Names::default()).await.expect_err("must be refused");
             assert_eq!(error.category(), "address_forbidden", "{address}");
         }
     }
@@ -223,9 +187,10 @@ mod tests {
     async fn overrides_win_over_names() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let overrides = Overrides::new(HashMap::from([(("bigquery.invalid".to_owned(), 443), address)]));
-        assert!(connect("bigquery.invalid", 443, &overrides).await.is_ok());
-        let error = connect("bigquery.invalid", 444, &overrides).await.expect_err("no such name");
+        let names =
+            Names::new(std::collections::HashMap::from([(("bigquery.invalid".to_owned(), 443), address)]));
+        assert!(connect("bigquery.invalid", 443, &names).await.is_ok());
+        let error = connect("bigquery.invalid", 444, &names).await.expect_err("no such name");
         assert_eq!(error.category(), "name_unresolved");
     }
 }

@@ -8,13 +8,14 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use rustls::RootCertStore;
 
-pub use self::dial::{DialError, Overrides, connect, connect_to_metadata};
+pub use self::dial::{DialError, connect, connect_to_metadata};
 pub use self::headers::strip_hop_by_hop;
 pub use self::pool::UpstreamBody;
 
 use self::dial::Dialer;
 use self::pool::{Checkout, Pool};
 use crate::body::OutBody;
+use crate::names::Names;
 
 /// Forwards requests over pooled connections. Clones share the pool.
 #[derive(Clone, Debug)]
@@ -70,8 +71,8 @@ impl Forwarder {
     ///
     /// # Errors
     /// Never with our provider, whose protocol versions are rustls's defaults.
-    pub fn new(roots: RootCertStore, overrides: Overrides) -> Result<Self, runtime::tls::TlsError> {
-        Ok(Self { pool: Pool::new(Dialer::new(roots, overrides)?) })
+    pub fn new(roots: RootCertStore, names: Names) -> Result<Self, runtime::tls::TlsError> {
+        Ok(Self { pool: Pool::new(Dialer::new(roots, names)?) })
     }
 
     /// Sends a request, in the HTTP version in which it came, and returns the answer's head with its streaming body. `leaving`

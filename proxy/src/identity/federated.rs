@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use self::subject::Subject;
 use super::error::CredentialError;
 use super::keeper::{Granted, Source};
+use crate::names::Names;
 
 /// One request to Google may take this long.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,10 +66,10 @@ pub struct Federated {
 }
 
 impl Federated {
-    /// An exchange with these settings.
+    /// An exchange with these settings, with services whose addresses `names` knows.
     #[must_use]
-    pub fn new(settings: FederatedSettings) -> Self {
-        let client = HttpsClient::new(settings.tls.clone(), TIMEOUT, MAX_ANSWER);
+    pub fn new(settings: FederatedSettings, names: &Names) -> Self {
+        let client = HttpsClient::looking_up(settings.tls.clone(), TIMEOUT, MAX_ANSWER, names.lookup());
         let subject = Subject::new(settings.token_file.clone());
         Self { settings, client, subject }
     }

@@ -29,6 +29,7 @@ use self::keeper::{Credential, Keeper};
 use self::metrics::Metrics;
 use self::placeholder::{BadPlaceholder, Placeholders};
 use self::workload::WorkloadIdentity;
+use crate::names::Names;
 
 /// Where a call's credential comes from.
 #[derive(Clone, Debug)]
@@ -112,6 +113,7 @@ impl Identity {
     /// Outside a tokio runtime.
     pub fn start(
         settings: IdentitySettings,
+        names: &Names,
         patience: Duration,
         readiness: &Readiness,
         registry: &Registry,
@@ -127,7 +129,7 @@ impl Identity {
             Mode::Federated(settings) => {
                 facts.email = settings.impersonate.as_ref().map(|account| account.email.clone());
                 facts.project_number = federated::project_number(&settings.audience).map(str::to_owned);
-                Keeper::start(Federated::new(*settings), readiness, counted)
+                Keeper::start(Federated::new(*settings, names), readiness, counted)
             }
         };
         let placeholders = Placeholders::default();

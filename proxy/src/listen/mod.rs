@@ -1,6 +1,7 @@
 //! The ways in. Each accepts connections and learns where they want to go; from there on all are the same: [`serve`] looks
 //! at the ClientHello and intercepts, splices or refuses.
 
+pub mod alias;
 pub mod connect;
 pub mod hello;
 pub mod redirect;
@@ -34,6 +35,8 @@ pub enum Way {
     Connect,
     /// Rules of the pod's network.
     Redirect,
+    /// Host aliases of the pod.
+    Alias,
 }
 
 impl Way {
@@ -43,6 +46,7 @@ impl Way {
         match self {
             Self::Connect => "connect",
             Self::Redirect => "redirect",
+            Self::Alias => "alias",
         }
     }
 }
@@ -64,7 +68,12 @@ pub async fn serve(
             return;
         }
     };
-    match route(&destination, &opening, proxy.egress) {
+    let route = match route(&destination, &opening, proxy.egress) {
+        // Nothing but Google's names is led here; to look another one up could lead here again, for ever.
+        Route::Splice | Route::SpliceWithin(_) if way == Way::Alias => Route::Refuse("not_aliased"),
+        route => route,
+    };
+    match route {
         Route::Intercept(name) => {
             proxy.metrics.connection("intercepted");
             intercept::serve(proxy, way, stream, Target { name, port: destination.port() }, drain).await;
@@ -111,8 +120,8 @@ async fn open(stream: &mut Replayed, destination: &Destination) -> Result<Openin
 async fn splice(proxy: &Proxy, mut stream: Replayed, destination: &Destination, fault: Option<&'static str>) {
     let (host, port) = (destination.host(), destination.port());
     let connected = match route::is_metadata(destination) {
-        true => forward::connect_to_metadata(&host, port, &proxy.overrides).await,
-        false => forward::connect(&host, port, &proxy.overrides).await,
+        true => forward::connect_to_metadata(&host, port, &proxy.names).await,
+        false => forward::connect(&host, port, &proxy.names).await,
     };
     let mut upstream = match connected {
         Ok(upstream) => upstream,
