@@ -275,17 +275,23 @@ impl Agent {
     }
 
     async fn run(&self, mut command: Command) -> Result<Finished> {
-        let name = format!("{:?}", command.as_std());
-        command.current_dir(&self.home).process_group(0).kill_on_drop(true);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let start = Instant::now();
-        let child = command.spawn().doing(format!("running {name}"))?;
-        let _group = Group::of(&child);
-        let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
-        let output = output.map_err(|_| Trouble::new(format!("{name} did not end within {LIMIT:?}")))?;
-        let output = output.doing(format!("running {name}"))?;
-        Ok(Finished::new(output, start.elapsed()))
+        command.current_dir(&self.home);
+        finish(command).await
     }
+}
+
+/// Runs a command to its end; whatever it started ends with it.
+pub(crate) async fn finish(mut command: Command) -> Result<Finished> {
+    let name = format!("{:?}", command.as_std());
+    command.process_group(0).kill_on_drop(true);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let start = Instant::now();
+    let child = command.spawn().doing(format!("running {name}"))?;
+    let _group = Group::of(&child);
+    let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
+    let output = output.map_err(|_| Trouble::new(format!("{name} did not end within {LIMIT:?}")))?;
+    let output = output.doing(format!("running {name}"))?;
+    Ok(Finished::new(output, start.elapsed()))
 }
 
 /// A command's process group. Dropped, all that is left of it ends: `bq` is a shell script, whose Python would go on.

@@ -34,6 +34,14 @@ pub struct Cluster {
 pub struct Jwks(JwkSet);
 
 impl Jwks {
+    /// A key set as `/openid/v1/jwks` has it.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map(Self).doing("reading a key set")
+    }
+
     /// The claims of a token that one of these keys has signed (RS256, and nothing else), of this issuer, for this audience, in
     /// its time.
     ///

@@ -12,6 +12,7 @@
 //! | [`google`] | a token service, an IAM service and a metadata server that check what they are shown |
 //! | [`emulator`], [`front`] | "BigQuery": an emulator, and before it TLS that counts what arrives |
 //! | [`cluster`] | a real Kubernetes control plane, with kubectl and helm |
+//! | [`kubelet`], [`names`] | runs a pod as the control plane has it; the cluster's name server |
 //! | [`gate`] | before the recorder: notes its receipts, and may be slow or refuse |
 //! | [`audit`] | what must hold after any fault |
 //! | [`chart`] | the Helm chart, rendered |
@@ -35,8 +36,10 @@ pub mod front;
 pub mod gate;
 pub mod google;
 pub mod identity;
+pub mod kubelet;
 pub mod log;
 pub mod memory;
+pub mod names;
 pub mod namespace;
 pub mod narrator;
 pub mod plain;

@@ -49,6 +49,8 @@ pub struct Namespace {
     gateway: Ipv4Addr,
     outside: Ipv4Addr,
     inside: Ipv4Addr,
+    /// Another address of this machine, in namespaces of pods.
+    second: Ipv4Addr,
 }
 
 impl Namespace {
@@ -71,7 +73,21 @@ impl Namespace {
     /// # Errors
     /// The system refuses. What was made until then is taken away again.
     pub fn make() -> Result<Self> {
-        Self::make_before(None)
+        let namespace = Self::choose(None);
+        namespace.build()?;
+        Ok(namespace)
+    }
+
+    /// One as a pod's containers find it: a network that leads to this machine, and no rule in it yet. Its names and their
+    /// addresses are the containers' own affair.
+    ///
+    /// # Errors
+    /// As [`Namespace::make`].
+    pub fn of_pod() -> Result<Self> {
+        let namespace = Self::choose(None);
+        namespace.link()?;
+        run(&["ip", "addr", "add", &format!("{}/32", namespace.second), "dev", &namespace.link])?;
+        Ok(namespace)
     }
 
     /// Makes another before the same "Google" and recorder.
@@ -79,24 +95,25 @@ impl Namespace {
     /// # Errors
     /// As [`Namespace::make`].
     pub fn another(&self) -> Result<Self> {
-        Self::make_before(Some(self.outside))
+        let namespace = Self::choose(Some(self.outside));
+        namespace.build()?;
+        Ok(namespace)
     }
 
-    fn make_before(outside: Option<Ipv4Addr>) -> Result<Self> {
+    fn choose(outside: Option<Ipv4Addr>) -> Self {
         sweep();
         let id = Uuid::now_v7();
         let [.., high, low] = *id.as_bytes();
-        // One of 32,768 networks of four addresses: two that run at once are unlikely to share one.
-        let network = u32::from(NETWORKS) + u32::from(u16::from_be_bytes([high & 0x7f, low])) * 4;
-        let namespace = Self {
+        // One of 16,384 networks of eight addresses: two that run at once are unlikely to share one.
+        let network = u32::from(NETWORKS) + u32::from(u16::from_be_bytes([high & 0x3f, low])) * 8;
+        Self {
             name: format!("{PREFIX}{}-{high:02x}{low:02x}", std::process::id()),
             link: format!("bqw{}", &id.simple().to_string()[20..]),
             gateway: Ipv4Addr::from(network + 1),
             outside: outside.unwrap_or(Ipv4Addr::from(network + 1)),
             inside: Ipv4Addr::from(network + 2),
-        };
-        namespace.build()?;
-        Ok(namespace)
+            second: Ipv4Addr::from(network + 3),
+        }
     }
 
     /// The only address that the sidecar reaches: this machine's. Google's names lead there, and nothing of this machine
@@ -110,6 +127,29 @@ impl Namespace {
     #[must_use]
     pub fn inside(&self) -> IpAddr {
         self.inside.into()
+    }
+
+    /// Another address of this machine that a pod's namespace reaches, for what must not share ports with the first.
+    #[must_use]
+    pub fn second(&self) -> IpAddr {
+        self.second.into()
+    }
+
+    /// The file that names it to `nsenter --net=`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// Sets one of the pod's sysctls, as its sandbox does: those of the network are the namespace's own.
+    ///
+    /// # Errors
+    /// There is no such sysctl, or not this value for it.
+    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let words =
+            ["ip", "netns", "exec", &self.name, "sh", "-c", "echo \"$1\" >\"$2\"", "sh", value, &path];
+        run(&words)
     }
 
     /// The sidecar's own connections to the metadata server's address lead to this machine; those of agents don't get there.
@@ -148,17 +188,21 @@ impl Namespace {
     }
 
     fn build(&self) -> Result<()> {
-        let (gateway, inside) = (self.gateway.to_string(), self.inside.to_string());
         self.write_names()?;
+        self.link()?;
+        self.rules(&self.outside.to_string())
+    }
+
+    fn link(&self) -> Result<()> {
+        let (gateway, inside) = (self.gateway.to_string(), self.inside.to_string());
         run(&["ip", "netns", "add", &self.name])?;
         run(&["ip", "link", "add", &self.link, "type", "veth", "peer", "name", "eth0", "netns", &self.name])?;
-        run(&["ip", "addr", "add", &format!("{gateway}/30"), "dev", &self.link])?;
+        run(&["ip", "addr", "add", &format!("{gateway}/29"), "dev", &self.link])?;
         run(&["ip", "link", "set", &self.link, "up"])?;
         self.run("ip link set lo up")?;
-        self.run(&format!("ip addr add {inside}/30 dev eth0"))?;
+        self.run(&format!("ip addr add {inside}/29 dev eth0"))?;
         self.run("ip link set eth0 up")?;
-        self.run(&format!("ip route add default via {gateway}"))?;
-        self.rules(&self.outside.to_string())
+        self.run(&format!("ip route add default via {gateway}"))
     }
 
     fn rules(&self, outside: &str) -> Result<()> {

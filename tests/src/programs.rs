@@ -83,7 +83,12 @@ fn read_ports(port_file: &Path) -> Option<Ports> {
 }
 
 async fn is_ready(admin: SocketAddr) -> Option<()> {
-    let answer = plain_client().get(format!("http://{admin}/readyz").parse().ok()?).await.ok()?;
+    answers_well(&format!("http://{admin}/readyz")).await
+}
+
+/// Does a GET of this plain URL succeed, as a probe means it?
+pub(crate) async fn answers_well(url: &str) -> Option<()> {
+    let answer = plain_client().get(url.parse().ok()?).await.ok()?;
     answer.status().is_success().then_some(())
 }
 

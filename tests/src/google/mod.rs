@@ -120,7 +120,8 @@ impl Google {
     pub async fn start_at(address: SocketAddr, ca: &TestCa) -> Result<Self> {
         let shared = Arc::new(Shared { tokens: Tokens::new()?, state: Mutex::default() });
         let serving = Arc::clone(&shared);
-        let tls = ca.server(&[&address.ip().to_string()])?;
+        let tls =
+            ca.server(&[&address.ip().to_string(), "sts.googleapis.com", "iamcredentials.googleapis.com"])?;
         let server = Server::start(address, Some(tls), move |head, body| {
             let shared = Arc::clone(&serving);
             async move { shared.answer(&head, &body).await }
@@ -162,7 +163,12 @@ impl Google {
 
     /// From now on tokens of this cluster, with the keys that it has now, are taken for the provider's audience.
     pub fn trust(&self, provider: &str, cluster: &Cluster) {
-        let entry = Provider { issuer: cluster.issuer().to_owned(), keys: cluster.jwks() };
+        self.trust_keys(provider, cluster.issuer(), cluster.jwks());
+    }
+
+    /// The same of any issuer.
+    pub fn trust_keys(&self, provider: &str, issuer: &str, keys: Jwks) {
+        let entry = Provider { issuer: issuer.to_owned(), keys };
         self.shared.lock().providers.insert(audience(provider), entry);
     }
 

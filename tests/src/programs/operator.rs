@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Ports, command};
+use super::{Ports, RecorderAt, command};
 use ledger::note::SigningNoteKey;
 
 use crate::ca::TestCa;
@@ -27,10 +27,18 @@ pub struct Operator {
 /// What an operator is told of its recorder.
 #[derive(Clone, Debug)]
 pub struct Proof {
+    /// Where it is.
+    pub url: String,
     /// The recorder's CA (PEM).
     pub ca: PathBuf,
     /// The verifier key of its log.
     pub key: PathBuf,
+}
+
+impl From<RecorderAt> for Proof {
+    fn from(RecorderAt { url, ca, key }: RecorderAt) -> Self {
+        Self { url, ca, key }
+    }
 }
 
 impl Proof {
@@ -44,7 +52,7 @@ impl Proof {
         let signer =
             SigningNoteKey::from_seed("recorder.example/log", &[7; 32]).doing("making a log's key")?;
         std::fs::write(&key, signer.verifier().to_string()).doing("writing a verifier key")?;
-        Ok(Self { ca, key })
+        Ok(Self { url: "https://recorder.example:8443".into(), ca, key })
     }
 }
 
@@ -75,14 +83,7 @@ impl Operator {
         command.env("KUBECONFIG", plane.admin());
         command.args(["--namespace", NAMESPACE, "--pod-name", name, "--listen", &listen.to_string()]);
         command.args(["--webhook-url", &format!("https://{listen}"), "--admin", "127.0.0.1:0"]);
-        command.args([
-            "--image",
-            IMAGE,
-            "--recorder",
-            "https://recorder.example:8443",
-            "--log-format",
-            "text",
-        ]);
+        command.args(["--image", IMAGE, "--recorder", &proof.url, "--log-format", "text"]);
         command.arg("--recorder-ca").arg(&proof.ca).arg("--recorder-key").arg(&proof.key);
         command.arg("--port-file").arg(&port_file).args(more);
         let mut process = Process::start(name, &mut command, folder)?;

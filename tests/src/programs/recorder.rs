@@ -8,6 +8,7 @@ use std::process::Command;
 
 use super::{AUDIENCE, CLUSTER, ORIGIN, Ports, command, ready};
 use crate::ca::{Leaf, TestCa};
+use crate::cluster::{ControlPlane, ISSUER};
 use crate::identity::{Cluster, Pod};
 use crate::process::Process;
 use crate::trouble::{Doing as _, Result, Trouble};
@@ -57,7 +58,8 @@ impl Recorder {
         cluster: &Cluster,
         reader: &Pod,
     ) -> Result<Self> {
-        Self::launch(under, Ipv4Addr::LOCALHOST.into(), folder, ca, cluster, reader).await
+        let means = keys(folder, cluster)?;
+        Self::launch(under, Ipv4Addr::LOCALHOST.into(), folder, ca, &means, reader).await
     }
 
     /// The same at another address of this machine.
@@ -71,7 +73,31 @@ impl Recorder {
         cluster: &Cluster,
         reader: &Pod,
     ) -> Result<Self> {
-        Self::launch(&[], address, folder, ca, cluster, reader).await
+        Self::launch(&[], address, folder, ca, &keys(folder, cluster)?, reader).await
+    }
+
+    /// The same where the API server of a control plane says whose tokens are good: it is asked with the recorder's own
+    /// `token`.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start_reviewing(
+        address: IpAddr,
+        folder: &Path,
+        ca: &TestCa,
+        plane: &ControlPlane,
+        token: &str,
+        reader: &Pod,
+    ) -> Result<Self> {
+        let own = folder.join("recorder.token");
+        std::fs::write(&own, token).doing("writing the recorder's token")?;
+        let means = [
+            format!("--issuer={ISSUER}"),
+            format!("--token-review={}", plane.url()),
+            format!("--jwks-ca={}", plane.ca().display()),
+            format!("--jwks-token={}", own.display()),
+        ];
+        Self::launch(&[], address, folder, ca, &means, reader).await
     }
 
     async fn launch(
@@ -79,19 +105,17 @@ impl Recorder {
         address: IpAddr,
         folder: &Path,
         ca: &TestCa,
-        cluster: &Cluster,
+        means: &[String],
         reader: &Pod,
     ) -> Result<Self> {
-        let (data, jwks) = (folder.join("recorder"), folder.join("jwks.json"));
-        cluster.write_jwks(&jwks)?;
+        let data = folder.join("recorder");
         let Leaf { certificate, key } = ca.leaf(&[&address.to_string()])?;
         let mut command = command("bqwitness-recorder", under)?;
         command.arg("--data").arg(&data);
         command.args(["--admin", "127.0.0.1:0"]);
         command.args(["--origin", ORIGIN, "--cluster", CLUSTER, "--audience", AUDIENCE]);
         command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&key);
-        command.arg("--issuer").arg(cluster.issuer()).arg("--jwks").arg(&jwks);
-        command.arg("--reader").arg(reader.agent());
+        command.args(means).arg("--reader").arg(reader.agent());
         let (process, ports) = listening(&command, SocketAddr::new(address, 0), folder).await?;
         // Only the recorder's user may look into its directory: the key is handed out.
         let key = folder.join("log.vkey");
@@ -161,6 +185,13 @@ impl Recorder {
         let status = self.process.stop().await?;
         if status.success() { Ok(()) } else { Err(Trouble::new(format!("the recorder ended with {status}"))) }
     }
+}
+
+/// The flags with which it checks the tokens of `cluster` itself.
+fn keys(folder: &Path, cluster: &Cluster) -> Result<[String; 2]> {
+    let jwks = folder.join("jwks.json");
+    cluster.write_jwks(&jwks)?;
+    Ok([format!("--issuer={}", cluster.issuer()), format!("--jwks={}", jwks.display())])
 }
 
 /// Runs it at this address; port 0 is one of the system's choice.
