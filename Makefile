@@ -18,6 +18,7 @@ setup:
 	@tests/setup/machine.sh
 	@tests/setup/python.sh
 	@tests/setup/node.sh
+	@tests/setup/java.sh
 
 # A Kubernetes control plane for the tests, built once in ten minutes or so, and what tests alerts.
 setup-cluster:

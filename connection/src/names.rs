@@ -29,6 +29,10 @@ pub const RECORDER_DIR: &str = "/var/run/bqwitness/recorder";
 
 /// The public roots and the sidecar's CA, in [`TRUST_DIR`].
 pub const BUNDLE_FILE: &str = "bundle.pem";
+/// The same for Java, as a PKCS #12 trust store beside it.
+pub const STORE_FILE: &str = "bundle.p12";
+/// The store's password, which Java asks for and which protects nothing: all in it is public.
+pub const STORE_PASSWORD: &str = "changeit";
 /// The token for the recorder, in [`TOKEN_DIR`].
 pub const TOKEN_FILE: &str = "recorder";
 /// The token for the workload identity provider, in [`TOKEN_DIR`].

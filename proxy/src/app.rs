@@ -33,6 +33,7 @@ use crate::metadata;
 use crate::metadata::env_file::{self, Ways};
 use crate::metrics::Metrics;
 use crate::names::Names;
+use crate::trust_store::{self, StoreError};
 
 /// What every connection needs.
 #[derive(Debug)]
@@ -78,6 +79,9 @@ pub enum StartError {
     /// No CA, or no bundle.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// No trust store for Java.
+    #[error(transparent)]
+    TrustStore(#[from] StoreError),
     /// No public roots for the bundle, or no TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -130,7 +134,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry)?;
     let ca = Ca::open(&config.ca_dir)?;
-    ca.write_bundle(&config.bundle, &public_roots()?)?;
+    let roots = public_roots()?;
+    ca.write_bundle(&config.bundle, &roots)?;
+    let trusted: Vec<_> = std::iter::once(ca.certificate().clone()).chain(roots).collect();
+    trust_store::write(&trust_store::beside(&config.bundle), &trusted)?;
     let (admin, admin_listener) = bind(config.admin).await?;
     let (listen, listener) = bind(config.listen).await?;
     let redirected = bind_all(&config.redirect_listen).await?;

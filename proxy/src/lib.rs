@@ -21,6 +21,7 @@
 //! | [`outcome`] | how a call ended, exactly once |
 //! | [`refuse`] | our errors as BigQuery's clients read them |
 //! | [`redirect`] | the rules that lead a pod's connections here; another program sets them |
+//! | [`ca`], [`trust_store`] | the sidecar's own authority, and what agents must trust |
 //! | [`names`] | the addresses of names, past the pod's host aliases |
 //! | [`limits`], [`metrics`], [`files`] | bounds, what an SRE sees, files that others read |
 
@@ -50,3 +51,4 @@ pub mod request_body;
 pub mod session;
 pub mod swap;
 pub mod tee;
+pub mod trust_store;

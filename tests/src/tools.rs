@@ -24,6 +24,8 @@ pub struct Tools {
     pub bq: Option<PathBuf>,
     /// Node with its BigQuery client, where the machine has Node.
     pub node: Option<Node>,
+    /// Java that runs source files, where the machine has it.
+    pub java: Option<PathBuf>,
 }
 
 /// Node, and the packages that were installed for it.
@@ -80,6 +82,7 @@ impl Tools {
             other_emulator,
             bq: on_path("bq"),
             node: node(),
+            java: on_path("javac").and_then(|_| on_path("java")),
         })
     }
 }

@@ -256,6 +256,7 @@ async fn recorded(interception: Value, observed: &str) {
         running.log("bqwitness-proxy")
     );
     the_agent_reaches_nothing_of_the_sidecars(&running).await;
+    java_trusts_the_sidecar(&tools, &running).await;
 
     let principal = service_account(&world.account);
     assert_eq!((world.google.asked("sts"), world.google.asked("iam")), (1, 1));
@@ -276,6 +277,19 @@ async fn recorded(interception: Value, observed: &str) {
     }
     let ends = entries.iter().filter(|entry| entry.statement.kind == kind::SESSION_END).count();
     assert_eq!(ends, 1, "the sidecar has ended its session");
+}
+
+/// By the options that were injected, and not without them.
+async fn java_trusts_the_sidecar(tools: &Tools, running: &RunningPod) {
+    let Some(java) = tools.java.as_ref().map(|java| java.display().to_string()) else {
+        return skip::skipped("no Java that compiles on this machine (tests/setup/java.sh)");
+    };
+    let program = root().join("tests/agents/Query.java").display().to_string();
+    let asked = running.exec("agent", &[&java, &program, OVERDUE]).await.unwrap();
+    assert!(asked.success() && asked.stdout.contains("A-17"), "{}", asked.said());
+    let without = ["env", "-u", "JAVA_TOOL_OPTIONS", &java, &program, OVERDUE];
+    let without = running.exec("agent", &without).await.unwrap();
+    assert!(without.stderr.contains("PKIX path building failed"), "{}", without.said());
 }
 
 /// Its tokens and its key are not in the agent's file system, nor can the agent become who has them.

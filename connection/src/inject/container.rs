@@ -18,6 +18,9 @@ const ROOTS: [(&str, &str); 6] = [
     ("CURL_CA_BUNDLE", "curl does not trust the sidecar"),
 ];
 
+/// The JVM's options for every Java program.
+const JAVA: &str = "JAVA_TOOL_OPTIONS";
+
 /// Variables that name the project.
 const PROJECTS: [&str; 2] = ["CLOUDSDK_CORE_PROJECT", "GOOGLE_CLOUD_PROJECT"];
 
@@ -92,6 +95,9 @@ fn prepare(container: &mut Value, connection: &BigQueryConnection, conflicts: &m
             conflict(variable, consequence);
         }
     }
+    if !trust_java(env) {
+        conflict(JAVA, "Java does not trust the sidecar");
+    }
     if let Some(project) = &connection.spec.project {
         for variable in PROJECTS {
             if !set(env, variable, project) {
@@ -144,6 +150,27 @@ fn set(env: &mut Vec<Value>, variable: &str, value: &str) -> bool {
             env.push(json!({"name": variable, "value": value}));
             true
         }
+    }
+}
+
+/// Has the JVM's options name our trust store, behind the user's own options. False where these name another.
+fn trust_java(env: &mut Vec<Value>) -> bool {
+    let ours = format!(
+        "-Djavax.net.ssl.trustStore={}/{} -Djavax.net.ssl.trustStoreType=PKCS12 -Djavax.net.ssl.trustStorePassword={}",
+        names::TRUST_DIR,
+        names::STORE_FILE,
+        names::STORE_PASSWORD
+    );
+    let Some(entry) = env.iter_mut().find(|entry| entry["name"] == JAVA) else {
+        return set(env, JAVA, &ours);
+    };
+    match entry["value"].as_str() {
+        Some(own) if own.contains(&ours) => true,
+        Some(own) if !own.contains("javax.net.ssl.trustStore") => {
+            entry["value"] = format!("{own} {ours}").trim_start().into();
+            true
+        }
+        _ => false,
     }
 }
 

@@ -151,12 +151,15 @@ fn conflicts_are_said_and_nothing_of_the_users_is_overwritten() {
     let (_, connection, asked) = cases().find(|(name, ..)| *name == "own-variables").unwrap();
     let injected = injected(&asked, &connection);
     let said: Vec<_> = injected.conflicts.iter().map(|one| one.variable.as_str()).collect();
-    assert_eq!(said, ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "GOOGLE_CLOUD_PROJECT", "HTTPS_PROXY"]);
+    assert_eq!(
+        said,
+        ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "JAVA_TOOL_OPTIONS", "GOOGLE_CLOUD_PROJECT", "HTTPS_PROXY"]
+    );
     let before = asked["spec"]["containers"][0]["env"].as_array().unwrap();
     let after = injected.pod["spec"]["containers"][0]["env"].as_array().unwrap();
     assert_eq!(after[..before.len()], before[..]);
     let noted = injected.pod["metadata"]["annotations"][names::CONFLICTS_ANNOTATION].as_str().unwrap();
-    assert_eq!(noted.lines().count(), 4);
+    assert_eq!(noted.lines().count(), 5);
 }
 
 #[test]
