@@ -240,30 +240,24 @@ impl Deliver {
         }
     }
 
-    /// Keeps the process unready while the recorder takes nothing.
+    /// Keeps the process unready while the recorder takes nothing, under the category that says why.
     pub async fn readiness(self, readiness: Readiness) {
+        let mut lines = self.lines.clone();
+        let mut waiting;
         loop {
-            let mut lines = self.lines.clone();
             let mut state = lines.borrow_and_update().state.clone();
-            if state.wait_for(|state| *state != State::Working).await.is_err() {
-                return; // the session has ended in order
-            }
-            let waiting = readiness.wait_for("recorder");
-            loop {
-                let worked = async {
-                    if state.wait_for(|state| *state == State::Working).await.is_err() {
-                        std::future::pending::<()>().await; // this session is over
-                    }
-                };
+            let next = loop {
+                let why = state.borrow_and_update().category();
+                // The new reason before the old one goes: there is no moment in between that looks ready.
+                waiting = why.map(|why| readiness.wait_for(why));
                 tokio::select! {
-                    () = worked => break,
-                    next = lines.changed() => match next {
-                        Ok(()) => state = lines.borrow_and_update().state.clone(),
-                        Err(_) => return std::mem::forget(waiting), // over for good: never ready again
-                    },
+                    next = lines.changed() => break next,
+                    changed = state.changed() => if changed.is_err() { break lines.changed().await },
                 }
+            };
+            if next.is_err() {
+                return std::mem::forget(waiting); // there is no other session: what is wrong stays wrong
             }
-            drop(waiting);
         }
     }
 

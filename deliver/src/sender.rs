@@ -42,6 +42,14 @@ pub(super) enum State {
 }
 
 impl State {
+    /// Why nothing is delivered, if that is so.
+    pub(super) fn category(&self) -> Option<&'static str> {
+        match self {
+            Self::Working => None,
+            Self::Failing { category, .. } | Self::Over { category, .. } => Some(category),
+        }
+    }
+
     /// True when waiting does not help: the recorder knows who we are and says no, or takes nothing any more.
     pub(super) fn is_definite(&self) -> bool {
         match self {

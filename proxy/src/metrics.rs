@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ledger::call::CallResult;
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+use runtime::faults::Fault;
 
 /// The metrics of the data plane; clones share them.
 #[derive(Clone, Debug)]
@@ -18,8 +19,7 @@ pub struct Metrics {
     pub open_connections: IntGauge,
     tls_failures: IntCounterVec,
     upstream_failures: IntCounterVec,
-    /// Connections that agents broke by what is no HTTP.
-    pub malformed: IntCounter,
+    malformed: IntCounterVec,
 }
 
 /// Seconds from a request's head to the end of its answer.
@@ -35,10 +35,6 @@ impl Metrics {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone())).map(|()| counters)
         };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone())).map(|()| counter)
-        };
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone())).map(|()| gauge)
@@ -49,6 +45,11 @@ impl Metrics {
             &["method"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
+        let malformed =
+            counters("bqwitness_malformed_total", "What agents sent that is no HTTP, by why.", &["reason"])?;
+        for fault in Fault::ALL {
+            malformed.with_label_values(&[fault.reason()]).reset(); // it is there from the start
+        }
         Ok(Self {
             calls: counters("bqwitness_calls_total", "Calls that ended, by how.", &["method", "result"])?,
             seconds,
@@ -74,7 +75,7 @@ impl Metrics {
                 "Calls that BigQuery did not answer.",
                 &["category"],
             )?,
-            malformed: counter("bqwitness_malformed_total", "Connections of agents that broke HTTP.")?,
+            malformed,
         })
     }
 
@@ -92,6 +93,11 @@ impl Metrics {
     /// A connection was `intercepted`, `spliced`, or not served: then the category says why.
     pub fn connection(&self, way: &str) {
         self.connections.with_label_values(&[way]).inc();
+    }
+
+    /// An agent sent what is no HTTP.
+    pub fn malformed(&self, reason: &str) {
+        self.malformed.with_label_values(&[reason]).inc();
     }
 
     /// A handshake with an agent failed.

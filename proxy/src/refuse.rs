@@ -12,6 +12,7 @@ use crate::encoding::Undecodable;
 use crate::forward::ForwardError;
 use crate::identity::error::CredentialError;
 use crate::identity::placeholder::BadPlaceholder;
+use crate::limits;
 
 /// Why a request is answered by the sidecar and not by BigQuery.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,16 @@ pub enum Refused {
     /// The head can be read in two ways, or not at all.
     #[error("bqwitness: the request's head {0}; it was not sent.")]
     BadHead(&'static str),
+    /// The head has too many bytes or headers.
+    #[error(
+        "bqwitness: the request's head is larger than {} bytes, or has more than {} headers; it was not sent. Send fewer or shorter ones.",
+        limits::HTTP1_HEAD,
+        limits::HEADERS
+    )]
+    HeadTooLarge,
+    /// The head was begun and did not arrive in time.
+    #[error("bqwitness: the request's head was not complete after {0} seconds; it was not sent.")]
+    SlowHead(u64),
     /// The body that decides what is asked is too large to be recorded.
     #[error(
         "bqwitness: the request's body is larger than {0} bytes, more than can be recorded; it was not sent. Send less in one request."
@@ -119,6 +130,8 @@ impl Refused {
         match self {
             Self::Misdirected { .. } => "misdirected",
             Self::BadHead(_) => "bad_head",
+            Self::HeadTooLarge => "head_too_large",
+            Self::SlowHead(_) => "head_timeout",
             Self::TooLarge(_) | Self::Undecodable(Undecodable::TooLarge(_)) => "body_too_large",
             Self::UnexpectedBody => "unexpected_body",
             Self::Undecodable(Undecodable::Unknown) => "encoding_unknown",
@@ -155,7 +168,13 @@ impl Refused {
             Self::TooLarge(_) | Self::Undecodable(Undecodable::TooLarge(_)) => {
                 Form::new(StatusCode::PAYLOAD_TOO_LARGE, "requestTooLarge", "INVALID_ARGUMENT", 3)
             }
-            Self::SlowBody(_) => {
+            Self::HeadTooLarge => Form::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "requestHeaderFieldsTooLarge",
+                "INVALID_ARGUMENT",
+                3,
+            ),
+            Self::SlowBody(_) | Self::SlowHead(_) => {
                 Form::new(StatusCode::REQUEST_TIMEOUT, "requestTimeout", "DEADLINE_EXCEEDED", 4)
             }
             Self::Meaning(
@@ -178,7 +197,9 @@ impl Refused {
         if grpc { self.grpc() } else { self.rest() }
     }
 
-    fn rest(&self) -> Response<AgentBody> {
+    /// Google's error JSON.
+    #[must_use]
+    pub fn json(&self) -> String {
         let (form, message) = (self.form(), self.to_string());
         let body = json!({"error": {
             "code": form.status.as_u16(),
@@ -186,7 +207,11 @@ impl Refused {
             "errors": [{"message": message, "domain": "global", "reason": form.reason}],
             "status": form.name,
         }});
-        let body = format!("{body:#}\n");
+        format!("{body:#}\n")
+    }
+
+    fn rest(&self) -> Response<AgentBody> {
+        let (form, body) = (self.form(), self.json());
         let mut answer = Response::new(AgentBody::Own(Some(body.clone().into())));
         *answer.status_mut() = form.status;
         let headers = answer.headers_mut();
@@ -272,6 +297,8 @@ mod tests {
         assert_eq!(of(Refused::Undecodable(Undecodable::TooLarge(1))), (413, "body_too_large"));
         assert_eq!(of(Refused::Undecodable(Undecodable::Unknown)), (415, "encoding_unknown"));
         assert_eq!(of(Refused::SlowBody(1)), (408, "body_timeout"));
+        assert_eq!(of(Refused::SlowHead(1)), (408, "head_timeout"));
+        assert_eq!(of(Refused::HeadTooLarge), (431, "head_too_large"));
         assert_eq!(of(Refused::Overloaded), (503, "overloaded"));
         assert_eq!(of(Refused::Placeholder(BadPlaceholder::Expired)), (401, "placeholder_expired"));
         assert_eq!(of(Refused::NoToken), (401, "no_token"));

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// One list makes the enum, its words and statuses, and the table in docs/format.md (which a test holds against it).
 macro_rules! reasons {
@@ -48,6 +48,8 @@ reasons! {
     BlobSize: "blob_size", BAD_REQUEST;
     /// The query can't be read.
     BadQuery: "bad_query", BAD_REQUEST;
+    /// The request's head is none of HTTP's.
+    MalformedHead: "malformed_head", BAD_REQUEST;
     /// No bearer token came along.
     NoToken: "no_token", UNAUTHORIZED;
     /// The token is not one of this issuer's, or was changed.
@@ -88,6 +90,8 @@ reasons! {
     TooManyHoles: "too_many_holes", CONFLICT;
     /// The session has too many calls without outcome.
     TooManyOpenCalls: "too_many_open_calls", CONFLICT;
+    /// The request's head is too large.
+    HeadTooLarge: "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE;
     /// The batch is too large.
     BatchTooLarge: "batch_too_large", PAYLOAD_TOO_LARGE;
     /// A statement is too large.
@@ -149,14 +153,22 @@ impl Refusal {
 /// Seconds after which a caller may try again what a busy recorder refused.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (word, status) = self.reason.describe();
-        let mut error = json!({ "reason": word, "message": self.message });
+impl Refusal {
+    /// The answer's body.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mut error = json!({ "reason": self.category(), "message": self.message });
         if let Some(number) = self.statement {
             error["statement"] = number.into();
         }
-        let mut answer = (status, Json(json!({ "error": error }))).into_response();
+        json!({ "error": error })
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (_, status) = self.reason.describe();
+        let mut answer = (status, Json(self.json())).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }

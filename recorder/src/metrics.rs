@@ -3,6 +3,7 @@
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
 };
+use runtime::faults::Fault;
 
 /// `what` of [`Metrics::reload_failures`]: the API's certificate and key.
 pub const RELOAD_CERTIFICATE: &str = "certificate";
@@ -43,6 +44,8 @@ pub struct Metrics {
     pub sessions: IntGauge,
     /// Connections to the API.
     pub connections: IntGauge,
+    /// What peers sent that is no HTTP, by why: [`Fault::reason`].
+    pub malformed: IntCounterVec,
     /// Looks at files or keys that are to change without a restart, and could not be used: by what they are.
     pub reload_failures: IntCounterVec,
 }
@@ -68,6 +71,10 @@ impl Metrics {
         [RELOAD_CERTIFICATE, RELOAD_KEYS]
             .iter()
             .for_each(|what| reload_failures.with_label_values(&[what]).reset());
+        let malformed =
+            Opts::new("bqwitness_recorder_malformed_total", "What peers sent that is no HTTP, by why");
+        let malformed = register(registry, IntCounterVec::new(malformed, &["reason"])?)?;
+        Fault::ALL.iter().for_each(|fault| malformed.with_label_values(&[fault.reason()]).reset());
         Ok(Self {
             batches: register(registry, IntCounterVec::new(batches, &["result"])?)?,
             entries: counter("bqwitness_recorder_entries_total", "Entries made durable")?,
@@ -111,6 +118,7 @@ impl Metrics {
             )?,
             sessions: gauge("bqwitness_recorder_sessions_open", "Sessions that are open")?,
             connections: gauge("bqwitness_recorder_connections", "Connections to the API")?,
+            malformed,
             reload_failures,
         })
     }

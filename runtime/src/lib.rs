@@ -1,10 +1,11 @@
-//! What every process of ours needs: telemetry, TLS, an HTTPS client, the admin server, readiness, drain, version.
+//! What every process of ours needs: telemetry, TLS, an HTTPS client, the admin server, readiness, drain, faults of peers, version.
 //!
-//! This crate stays small (under 600 lines): something that only one process needs belongs to that process.
+//! This crate stays small (under 1,000 lines): something that only one process needs belongs to that process.
 
 pub mod admin;
 pub mod client;
 pub mod drain;
+pub mod faults;
 pub mod listen;
 pub mod readiness;
 pub mod telemetry;

@@ -11,7 +11,7 @@
 //! The agent is root, as in many containers, and holds no capability, as the injector will see to: it can't become the
 //! sidecar's user, nor change the rules.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -24,8 +24,8 @@ use crate::trouble::{Doing as _, Result, Trouble};
 /// The user that sidecars in a namespace run as; nobody else does.
 pub const SIDECAR: u32 = 61_337;
 
-/// Where redirected connections arrive.
-pub const REDIRECT: &str = "127.0.0.1:15001";
+/// The port on loopback where redirected connections arrive.
+const REDIRECT: u16 = 15_001;
 
 /// Names of Google's that have an address there. There is no other name service.
 const NAMES: &str =
@@ -34,8 +34,9 @@ const NAMES: &str =
 /// The metadata server of every machine of Google Cloud.
 const METADATA: &str = "169.254.169.254";
 
-/// RFC 2544: for tests between networks, and nobody's address. To the sidecar they are public.
+/// RFC 2544 and RFC 5180: for tests between networks, and nobody's address. To the sidecar they are public.
 const NETWORKS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+const NETWORKS_V6: [u16; 3] = [0x2001, 2, 0];
 
 /// What names of namespaces begin with; the process that made them follows.
 const PREFIX: &str = "bqwitness-";
@@ -46,11 +47,56 @@ pub struct Namespace {
     name: String,
     link: String,
     /// This machine's end of the link.
-    gateway: Ipv4Addr,
-    outside: Ipv4Addr,
-    inside: Ipv4Addr,
+    gateway: IpAddr,
+    outside: IpAddr,
+    inside: IpAddr,
     /// Another address of this machine, in namespaces of pods.
-    second: Ipv4Addr,
+    second: IpAddr,
+}
+
+/// The address family of a namespace; in the other one nothing leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    fn iptables(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables",
+            Self::V6 => "ip6tables",
+        }
+    }
+
+    fn loopback(self) -> &'static str {
+        match self {
+            Self::V4 => "127.0.0.0/8",
+            Self::V6 => "::1",
+        }
+    }
+
+    /// This machine's address, the namespace's, and a second one of this machine, in a network of their own: two that run at
+    /// once are unlikely to share one.
+    fn network(self, [high, low]: [u8; 2]) -> [IpAddr; 3] {
+        match self {
+            // One of 16,384 networks of eight addresses.
+            Self::V4 => {
+                let number = u32::from(u16::from_be_bytes([high & 0x3f, low]));
+                let address = |host: u32| Ipv4Addr::from(u32::from(NETWORKS) + number * 8 + host).into();
+                [1, 2, 3].map(address)
+            }
+            Self::V6 => {
+                let ([a, b, c], number) = (NETWORKS_V6, u16::from_be_bytes([high, low]));
+                let address = |host: u16| Ipv6Addr::new(a, b, c, number, 0, 0, 0, host).into();
+                [1, 2, 3].map(address)
+            }
+        }
+    }
 }
 
 impl Namespace {
@@ -73,7 +119,7 @@ impl Namespace {
     /// # Errors
     /// The system refuses. What was made until then is taken away again.
     pub fn make() -> Result<Self> {
-        let namespace = Self::choose(None);
+        let namespace = Self::choose(Family::V4, None);
         namespace.build()?;
         Ok(namespace)
     }
@@ -84,10 +130,27 @@ impl Namespace {
     /// # Errors
     /// As [`Namespace::make`].
     pub fn of_pod() -> Result<Self> {
-        let namespace = Self::choose(None);
+        let namespace = Self::choose(Family::V4, None);
         namespace.link()?;
         run(&["ip", "addr", "add", &format!("{}/32", namespace.second), "dev", &namespace.link])?;
         Ok(namespace)
+    }
+
+    /// One with IPv6 and nothing else.
+    ///
+    /// # Errors
+    /// As [`Namespace::make`].
+    pub fn make_ipv6() -> Result<Self> {
+        let namespace = Self::choose(Family::V6, None);
+        namespace.build()?;
+        Ok(namespace)
+    }
+
+    /// What is missing here for IPv6, if anything is.
+    #[must_use]
+    pub fn missing_ipv6() -> Option<String> {
+        let is_there = Path::new("/proc/net/if_inet6").exists();
+        Self::missing().or_else(|| (!is_there).then(|| "this machine has no IPv6".into()))
     }
 
     /// Makes another before the same "Google" and recorder.
@@ -95,24 +158,23 @@ impl Namespace {
     /// # Errors
     /// As [`Namespace::make`].
     pub fn another(&self) -> Result<Self> {
-        let namespace = Self::choose(Some(self.outside));
+        let namespace = Self::choose(Family::of(self.outside), Some(self.outside));
         namespace.build()?;
         Ok(namespace)
     }
 
-    fn choose(outside: Option<Ipv4Addr>) -> Self {
+    fn choose(family: Family, outside: Option<IpAddr>) -> Self {
         sweep();
         let id = Uuid::now_v7();
         let [.., high, low] = *id.as_bytes();
-        // One of 16,384 networks of eight addresses: two that run at once are unlikely to share one.
-        let network = u32::from(NETWORKS) + u32::from(u16::from_be_bytes([high & 0x3f, low])) * 8;
+        let [gateway, inside, second] = family.network([high, low]);
         Self {
             name: format!("{PREFIX}{}-{high:02x}{low:02x}", std::process::id()),
             link: format!("bqw{}", &id.simple().to_string()[20..]),
-            gateway: Ipv4Addr::from(network + 1),
-            outside: outside.unwrap_or(Ipv4Addr::from(network + 1)),
-            inside: Ipv4Addr::from(network + 2),
-            second: Ipv4Addr::from(network + 3),
+            gateway,
+            outside: outside.unwrap_or(gateway),
+            inside,
+            second,
         }
     }
 
@@ -120,19 +182,29 @@ impl Namespace {
     /// listens there but what a test puts there.
     #[must_use]
     pub fn outside(&self) -> IpAddr {
-        self.outside.into()
+        self.outside
     }
 
     /// The namespace's own address, which this machine reaches.
     #[must_use]
     pub fn inside(&self) -> IpAddr {
-        self.inside.into()
+        self.inside
+    }
+
+    /// Where the sidecar takes what is redirected.
+    #[must_use]
+    pub fn redirect(&self) -> SocketAddr {
+        let loopback: IpAddr = match Family::of(self.outside) {
+            Family::V4 => Ipv4Addr::LOCALHOST.into(),
+            Family::V6 => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(loopback, REDIRECT)
     }
 
     /// Another address of this machine that a pod's namespace reaches, for what must not share ports with the first.
     #[must_use]
     pub fn second(&self) -> IpAddr {
-        self.second.into()
+        self.second
     }
 
     /// The file that names it to `nsenter --net=`.
@@ -195,31 +267,47 @@ impl Namespace {
 
     fn link(&self) -> Result<()> {
         let (gateway, inside) = (self.gateway.to_string(), self.inside.to_string());
+        // Duplicates are not looked for: an address that is tentative for a second can't be used in it.
+        let (network, ip) = match Family::of(self.gateway) {
+            Family::V4 => ("/29", "ip"),
+            Family::V6 => ("/64 nodad", "ip -6"),
+        };
         run(&["ip", "netns", "add", &self.name])?;
         run(&["ip", "link", "add", &self.link, "type", "veth", "peer", "name", "eth0", "netns", &self.name])?;
-        run(&["ip", "addr", "add", &format!("{gateway}/29"), "dev", &self.link])?;
+        let add = |address: &str, device: &str| format!("{ip} addr add {address}{network} dev {device}");
+        run(&add(&gateway, &self.link).split(' ').collect::<Vec<_>>())?;
         run(&["ip", "link", "set", &self.link, "up"])?;
         self.run("ip link set lo up")?;
-        self.run(&format!("ip addr add {inside}/29 dev eth0"))?;
+        self.run(&add(&inside, "eth0"))?;
         self.run("ip link set eth0 up")?;
-        self.run(&format!("ip route add default via {gateway}"))
+        self.run(&format!("{ip} route add default via {gateway}"))
     }
 
     fn rules(&self, outside: &str) -> Result<()> {
-        if Path::new("/proc/sys/net/ipv6").exists() {
-            self.run("ip6tables -w -A OUTPUT ! -d ::1 -j REJECT")?;
+        let family = Family::of(self.outside);
+        let (iptables, loopback) = (family.iptables(), family.loopback());
+        match family {
+            Family::V6 => self.run("iptables -w -A OUTPUT ! -d 127.0.0.0/8 -j REJECT")?,
+            Family::V4 if Path::new("/proc/sys/net/ipv6").exists() => {
+                self.run("ip6tables -w -A OUTPUT ! -d ::1 -j REJECT")?;
+            }
+            Family::V4 => {}
         }
         let redirect = program("bqwitness-redirect")?;
-        let user = SIDECAR.to_string();
-        let port = REDIRECT.rsplit(':').next().unwrap_or_default();
+        let (user, port) = (SIDECAR.to_string(), REDIRECT.to_string());
         let words = ["ip", "netns", "exec", &self.name, &redirect.display().to_string()];
-        run(&[&words[..], &["--proxy-uid", &user, "--port", port]].concat())?;
-        // Answers of the sidecar to what was redirected: from 127.0.0.1 to the namespace's own address.
-        self.run("iptables -w -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT")?;
-        // What was redirected has 127.0.0.1 as its destination by now.
-        self.run("iptables -w -A OUTPUT -d 127.0.0.0/8 -j ACCEPT")?;
-        self.run(&format!("iptables -w -A OUTPUT -d {outside} -m owner --uid-owner {SIDECAR} -j ACCEPT"))?;
-        self.run("iptables -w -A OUTPUT -j REJECT")
+        run(&[&words[..], &["--proxy-uid", &user, "--port", &port]].concat())?;
+        // Answers of the sidecar to what was redirected: from loopback to the namespace's own address.
+        self.run(&format!("{iptables} -w -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT"))?;
+        // What was redirected has loopback as its destination by now.
+        self.run(&format!("{iptables} -w -A OUTPUT -d {loopback} -j ACCEPT"))?;
+        if family == Family::V6 {
+            // Who is at the gateway's address (neighbour discovery)?
+            self.run("ip6tables -w -A OUTPUT -p icmpv6 -j ACCEPT")?;
+        }
+        let sidecar = format!("-d {outside} -m owner --uid-owner {SIDECAR} -j ACCEPT");
+        self.run(&format!("{iptables} -w -A OUTPUT {sidecar}"))?;
+        self.run(&format!("{iptables} -w -A OUTPUT -j REJECT"))
     }
 
     /// `ip netns exec` puts these files in the place of `/etc/hosts` and `/etc/resolv.conf`.

@@ -43,13 +43,16 @@ struct Pods {
 
 impl Pods {
     async fn start(tools: &Tools, upstream: Upstream) -> Self {
+        Self::start_in(Namespace::make().unwrap(), tools, upstream).await
+    }
+
+    async fn start_in(namespace: Namespace, tools: &Tools, upstream: Upstream) -> Self {
         let folder = TempDir::with_prefix("bqwitness-").unwrap();
         let own = |name: &str| {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).unwrap();
             path
         };
-        let namespace = Namespace::make().unwrap();
         let google = TestCa::new(&own("google"), "Test CA in Google's place").unwrap();
         let address = SocketAddr::new(namespace.outside(), 443);
         let front = Front::start_at(address, &google, upstream).await.unwrap();
@@ -130,6 +133,51 @@ async fn everything(agent: &Agent) -> Vec<(&'static str, bool, String)> {
     said
 }
 
+/// A pod that has IPv6 and nothing else: the kernel's other way to tell where a connection wanted to go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_ipv6_the_same_holds() {
+    if let Some(why) = Namespace::missing_ipv6() {
+        return skip::skipped(&why);
+    }
+    let tools = Tools::find().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let emulator = Emulator::launch(&tools, folder.path()).unwrap().furnished().await.unwrap();
+    let pods = Pods::start_in(Namespace::make_ipv6().unwrap(), &tools, emulator.upstream()).await;
+    let google = pods.namespace.outside().to_string();
+    assert!(google.contains(':'), "{google}");
+    let finished = pods.agent.python_query(OVERDUE).await.unwrap();
+    assert!(finished.success() && finished.stdout.contains("A-17"), "{}", finished.said());
+
+    let bigquery = "bigquery.googleapis.com";
+    let honest = pods.agent.go_round(&["tls", &google, "443", bigquery, bigquery]).await.unwrap();
+    assert!(honest.stdout.starts_with("answered: HTTP/1.1 "), "{}", honest.said());
+    let recorded = pods.front.arrivals();
+    let user = namespace::SIDECAR.to_string();
+    for attempt in [
+        &["tls", &google, "443", "-", bigquery][..],
+        &["http", &google, "80", bigquery],
+        &["connect", &google, "8443"],
+        &["tls", "::1", "15001", bigquery, bigquery],
+        &["connect", &pods.namespace.inside().to_string(), "15001"],
+        &["uid", &user],
+    ] {
+        let finished = pods.agent.go_round(attempt).await.unwrap();
+        assert_eq!(finished.code, Some(1), "{attempt:?}: {}", finished.said());
+    }
+    assert_eq!(pods.front.arrivals(), recorded, "nothing reached Google's HTTPS");
+    // Where a connection wanted to go is where it is spliced to, when it is nothing of Google's.
+    let other = pods.agent.go_round(&["tls", &google, "443", "pypi.example", "pypi.example"]).await.unwrap();
+    assert!(other.stdout.starts_with("answered: HTTP/1.1 "), "{}", other.said());
+    let metrics = pods.sidecar.metrics().await.unwrap();
+    for way in ["spliced", "name_absent", "plain_http", "not_redirected"] {
+        let line = format!("bqwitness_connections_total{{way=\"{way}\"}} 1\n");
+        assert!(metrics.contains(&line), "no {line} in:\n{metrics}");
+    }
+    let (pod, entries) = (pods.pod.clone(), pods.end().await);
+    audit::balance(&entries, &recorded).unwrap();
+    every_call_was_redirected_and_is_the_pods(&entries, &pod, recorded.len());
+}
+
 fn every_call_was_redirected_and_is_the_pods(entries: &[Logged], pod: &Pod, calls: usize) {
     let intents: Vec<_> = entries.iter().filter(|entry| entry.statement.kind == kind::CALL_INTENT).collect();
     assert_eq!(intents.len(), calls);
@@ -157,7 +205,7 @@ async fn going_round_the_sidecar_leads_nowhere() {
     let google = outside.to_string();
     let bigquery = "bigquery.googleapis.com";
     let (sidecar, redirect) = (pods.sidecar.listen().port().to_string(), ("127.0.0.1", "15001"));
-    let itself = namespace::REDIRECT;
+    let itself = &pods.namespace.redirect().to_string();
     let user = namespace::SIDECAR.to_string();
     let token = pods.sidecar.folder().join("token").display().to_string();
     for attempt in [

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Target;
+use crate::limits;
 use crate::names::Names;
 
 /// Looking a name up and connecting may take this long, over all its addresses (`connect_timeout`).
@@ -152,6 +154,7 @@ impl Dialer {
         let name = ServerName::try_from(target.name.clone())
             .map_err(|_| DialError::Unresolved(target.name.clone(), io::Error::other("not a host name")))?;
         let stream = connect(&target.name, target.port, &self.names).await?;
+        keep_alive(&stream);
         let config = if http2 { &self.http2 } else { &self.http1 };
         let handshake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
         match tokio::time::timeout(TLS_TIMEOUT, handshake).await {
@@ -159,6 +162,20 @@ impl Dialer {
             Ok(Err(error)) => Err(tls_error(&target.name, error)),
             Err(_) => Err(DialError::TlsTimeout(target.name.clone())),
         }
+    }
+}
+
+/// Lets the system find out when the other machine is gone. Where it can't, reads wait for as long as they did before.
+fn keep_alive(stream: &TcpStream) {
+    let probes = TcpKeepalive::new()
+        .with_time(limits::UPSTREAM_KEEPALIVE_IDLE)
+        .with_interval(limits::UPSTREAM_KEEPALIVE_INTERVAL)
+        .with_retries(limits::UPSTREAM_KEEPALIVE_PROBES);
+    let socket = SockRef::from(stream);
+    let set = socket.set_tcp_keepalive(&probes);
+    if let Err(error) = set.and_then(|()| socket.set_tcp_user_timeout(Some(limits::UPSTREAM_UNACKNOWLEDGED)))
+    {
+        tracing::debug!(%error, "no keep-alive on a connection");
     }
 }
 
@@ -181,6 +198,19 @@ mod tests {
             let error = connect(address, 80, &Names::default()).await.expect_err("must be refused");
             assert_eq!(error.category(), "address_forbidden", "{address}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_gone_is_found() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        keep_alive(&stream);
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), limits::UPSTREAM_KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), limits::UPSTREAM_KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), limits::UPSTREAM_KEEPALIVE_PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(limits::UPSTREAM_UNACKNOWLEDGED));
     }
 
     #[tokio::test]

@@ -207,6 +207,8 @@ impl Multiplexed {
             .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW)
             .max_frame_size(limits::HTTP2_FRAME)
             .max_header_list_size(limits::HTTP2_HEAD)
+            .keep_alive_interval(limits::UPSTREAM_PING_INTERVAL)
+            .keep_alive_timeout(limits::UPSTREAM_PING_TIMEOUT)
             .handshake(io);
         let (sender, connection) = handshake.await.map_err(|error| DialError::Http(key.0.clone(), error))?;
         tokio::spawn(async move {

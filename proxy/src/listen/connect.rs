@@ -14,11 +14,13 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use runtime::drain::Watch;
+use runtime::faults::Faults;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Destination, Replayed, Way, accept};
+use super::{Destination, Replayed, Way, accept, malformed};
 use crate::app::Proxy;
 use crate::limits;
+use crate::metrics::Metrics;
 
 /// Accepts until the drain starts. Connections that are open then go on, until `cut` cuts them off.
 pub async fn listen(proxy: Arc<Proxy>, listener: TcpListener, drain: Watch, cut: Watch) {
@@ -26,7 +28,7 @@ pub async fn listen(proxy: Arc<Proxy>, listener: TcpListener, drain: Watch, cut:
 }
 
 async fn connection(proxy: Arc<Proxy>, stream: TcpStream, _from: SocketAddr, drain: Watch) {
-    if let Some((destination, tunnel)) = tunnel(stream).await {
+    if let Some((destination, tunnel)) = tunnel(stream, &proxy.metrics).await {
         super::serve(proxy, Way::Connect, tunnel, destination, drain).await;
     }
 }
@@ -34,7 +36,7 @@ async fn connection(proxy: Arc<Proxy>, stream: TcpStream, _from: SocketAddr, dra
 type Asked = Arc<Mutex<Option<(Destination, OnUpgrade)>>>;
 
 /// Answers requests until one is a CONNECT that can be served; then the connection is a tunnel.
-async fn tunnel(stream: TcpStream) -> Option<(Destination, Replayed)> {
+async fn tunnel(stream: TcpStream, metrics: &Metrics) -> Option<(Destination, Replayed)> {
     // Answers are small writes that the agent waits for. An error here shows at the first read.
     let _nodelay = stream.set_nodelay(true).is_ok();
     let asked = Asked::default();
@@ -54,15 +56,15 @@ async fn tunnel(stream: TcpStream) -> Option<(Destination, Replayed)> {
         .header_read_timeout(limits::CONNECT_HEAD_TIMEOUT)
         .max_header_size(limits::HTTP1_HEAD)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(malformed::watch_own(stream, metrics)), service)
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection to the proxy ended before its CONNECT");
         return None;
     }
     let (destination, upgrade) = asked.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((destination, Replayed::new(parts.read_buf, parts.io.into_inner())))
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<Faults<TcpStream>>>().ok()?;
+    Some((destination, Replayed::new(parts.read_buf, parts.io.into_inner().into_inner())))
 }
 
 /// A request that is not a CONNECT that can be served.

@@ -8,6 +8,7 @@ pub mod redirect;
 
 pub(crate) mod accept;
 mod intercept;
+pub(crate) mod malformed;
 mod route;
 
 use std::io;

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use self::answers::{Answer, Question, answer};
 use crate::app::Proxy;
 use crate::limits;
-use crate::listen::{Replayed, accept};
+use crate::listen::{Replayed, accept, malformed};
 
 /// The header that tells a metadata server from any other, in questions and in answers.
 pub(crate) const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
@@ -53,7 +53,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: Replayed, drain: Watch) {
         .timer(TokioTimer::new())
         .header_read_timeout(limits::CONNECT_HEAD_TIMEOUT)
         .max_header_size(limits::HTTP1_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(malformed::watch_own(stream, &proxy.metrics)), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(error = %runtime::client::chain(&error), "a connection to the metadata server ended");

@@ -2,9 +2,11 @@
 //! batch protocol.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+mod bad_heads;
 mod calls;
 mod connections;
 mod faults;
+mod http2_faults;
 mod jobs;
 mod refusals;
 mod stand;

@@ -14,6 +14,7 @@
 
 pub mod certificate;
 pub mod exports;
+pub mod heads;
 pub mod ingest;
 pub mod log;
 pub mod search;

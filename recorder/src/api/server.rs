@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Certificate;
+use super::heads;
 use super::stall::{Patience, Unstalled};
 use crate::metrics::Metrics;
 
@@ -25,8 +26,12 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's head must be there within this time; an idle HTTP/1.1 connection lives as long between two requests.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Greatest size of a request's head, in bytes.
+/// Greatest size of a request's head, in bytes; above it the answer is 431 `head_too_large` ([`heads`]).
 pub const MAX_HEAD: usize = 64 * 1024;
+
+/// What h2 itself takes of a head, decoded, in bytes, so that the answer above says why. From here on a stream is reset after a
+/// 431 without a body, and from four times as much on the connection ends; both are counted.
+const HTTP2_HEAD_READ: u32 = 4 * 64 * 1024;
 
 /// Requests at one time on an HTTP/2 connection.
 pub const MAX_STREAMS: u32 = 64;
@@ -44,6 +49,7 @@ pub async fn serve(
     patience: Patience,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let router = heads::bounded(router, metrics.clone());
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let stream = tokio::select! {
@@ -62,7 +68,7 @@ pub async fn serve(
         let (router, drain, metrics) = (router.clone(), drain.clone(), metrics.clone());
         tokio::spawn(async move {
             metrics.connections.inc();
-            connection(stream, tls, router, drain, patience).await;
+            connection(stream, tls, router, drain, &metrics, patience).await;
             metrics.connections.dec();
             drop(place);
         });
@@ -74,6 +80,7 @@ async fn connection(
     tls: TlsAcceptor,
     router: Router,
     mut drain: Watch,
+    metrics: &Arc<Metrics>,
     patience: Patience,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -81,7 +88,7 @@ async fn connection(
         return;
     }
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Unstalled::new(stream, patience),
+        Ok(Ok(stream)) => heads::watch(Unstalled::new(stream, patience), Arc::clone(metrics)),
         Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
         Err(_) => return tracing::debug!("no TLS in time"),
     };
@@ -107,7 +114,7 @@ fn builder() -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(HTTP2_HEAD_READ)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL);
     builder

@@ -130,8 +130,9 @@ impl Start<'_> {
         let words = namespace.as_sidecar();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg(program);
-        command.args(["--listen", "127.0.0.1:0", "--redirect-listen", namespace::REDIRECT]);
-        command.args(["--admin", &format!("{}:0", namespace.inside())]);
+        let redirect = namespace.redirect().to_string();
+        command.args(["--listen", "127.0.0.1:0", "--redirect-listen", &redirect]);
+        command.args(["--admin", &SocketAddr::new(namespace.inside(), 0).to_string()]);
         self.settings(&mut command, &own, &recorder, &google);
         Sidecar::launch(command, self.folder, &own).await
     }

@@ -3,7 +3,10 @@
 
 mod evidence;
 mod formats;
+mod grpc;
 mod keyless;
+mod keyless_stand;
+mod named;
 mod promises;
 mod replay;
 mod rollback;

@@ -119,7 +119,7 @@ async fn without_an_identity_nothing_leaves() {
     assert!(body.contains("accessDenied") && body.contains("can't be attributed"), "{body}");
     assert!(asked.elapsed() < std::time::Duration::from_secs(4), "well within the delivery timeout of 5 s");
     assert_eq!(bigquery.arrived(), 1);
-    assert_eq!(sidecar.readiness.waiting(), ["recorder"]);
+    assert_eq!(sidecar.readiness.waiting(), ["identity_refused"]);
 
     stand.cluster.write_token(&stand.pod, AUDIENCE, &stand.path("token")).unwrap();
     let accepted = async { while query(&stand, &sidecar, "SELECT 3").await.0 != StatusCode::OK {} };

@@ -18,7 +18,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use rustls_pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub(crate) const HOST: &str = "bigquery.googleapis.com";
+pub(crate) const STORAGE: &str = "bigquerystorage.googleapis.com";
 
 /// What does not change when a recorder is stopped and started.
 pub(crate) struct Stand {
@@ -132,7 +134,7 @@ impl Stand {
             format!("--ca-dir={}", self.path("ca").display()),
             format!("--bundle={}", self.path("bundle.pem").display()),
             "--connection=agents/warehouse".into(),
-            format!("--resolve={HOST}:443={upstream}"),
+            format!("--resolve={HOST}:443={upstream},{STORAGE}:443={upstream}"),
             format!("--upstream-ca={}", self.google.path().display()),
             "--deliver-timeout=5".into(),
         ];
@@ -156,7 +158,7 @@ impl Stand {
     where
         F: Fn(&Request<Incoming>) -> (StatusCode, String) + Send + Sync + 'static,
     {
-        let tls = TlsAcceptor::from(Arc::new(self.google.server(&[HOST]).unwrap()));
+        let tls = TlsAcceptor::from(Arc::new(self.google.server(&[HOST, STORAGE]).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (answer, arrived) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
@@ -166,7 +168,7 @@ impl Stand {
                 let (tls, answer, count) = (tls.clone(), Arc::clone(&answer), Arc::clone(&count));
                 tokio::spawn(async move {
                     let stream = TokioIo::new(tls.accept(stream).await.unwrap());
-                    let service = service_fn(|request: Request<Incoming>| {
+                    let service = service_fn(move |request: Request<Incoming>| {
                         count.fetch_add(1, Ordering::SeqCst);
                         let (status, body) = answer(&request);
                         async move {
@@ -177,10 +179,8 @@ impl Stand {
                         }
                     });
                     // The sidecar closes when the agent does.
-                    let _ended = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(stream, service)
-                        .await
-                        .is_ok();
+                    let server = auto::Builder::new(TokioExecutor::new());
+                    let _ended = server.serve_connection(stream, service).await.is_ok();
                 });
             }
         });
@@ -250,7 +250,7 @@ pub(crate) async fn ask(
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-async fn connect(sidecar: SocketAddr, host: &str) -> TokioIo<hyper::upgrade::Upgraded> {
+pub(crate) async fn connect(sidecar: SocketAddr, host: &str) -> TokioIo<hyper::upgrade::Upgraded> {
     let stream = TokioIo::new(TcpStream::connect(sidecar).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection.with_upgrades());

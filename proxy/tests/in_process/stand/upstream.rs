@@ -15,13 +15,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 type Answering = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
 type Handler = Arc<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
+type Raw = Arc<dyn Fn(TlsStream<TcpStream>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 pub struct Upstream {
     pub address: SocketAddr,
@@ -30,10 +32,13 @@ pub struct Upstream {
 
 struct Shared {
     handler: Mutex<Handler>,
+    raw: Mutex<Option<Raw>>,
     arrived: Mutex<Vec<String>>,
     connections: Mutex<usize>,
     /// A new value closes all connections.
     generation: watch::Sender<u64>,
+    /// A new value lets all connections end in order.
+    retired: watch::Sender<u64>,
 }
 
 pub fn full(text: impl Into<Bytes>) -> AnswerBody {
@@ -51,9 +56,11 @@ impl Upstream {
         let handler: Handler = Arc::new(|_| Box::pin(async { Response::new(full("{}")) }));
         let shared = Arc::new(Shared {
             handler: Mutex::new(handler),
+            raw: Mutex::default(),
             arrived: Mutex::default(),
             connections: Mutex::default(),
             generation: watch::Sender::new(0),
+            retired: watch::Sender::new(0),
         });
         tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
         Self { address, shared }
@@ -65,6 +72,14 @@ impl Upstream {
         F: Future<Output = Response<AnswerBody>> + Send + 'static,
     {
         *self.shared.handler.lock().unwrap() = Arc::new(move |request| Box::pin(handler(request)));
+    }
+
+    /// From now on new connections are this function's, behind their TLS.
+    pub fn speak<F>(&self, raw: impl Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        *self.shared.raw.lock().unwrap() = Some(Arc::new(move |stream| Box::pin(raw(stream))));
     }
 
     /// `VERB path` of all requests so far.
@@ -81,6 +96,11 @@ impl Upstream {
     pub fn hang_up(&self) {
         self.shared.generation.send_modify(|generation| *generation += 1);
     }
+
+    /// Says GOAWAY on all connections, and ends them when what is open on them has ended.
+    pub fn retire(&self) {
+        self.shared.retired.send_modify(|retired| *retired += 1);
+    }
 }
 
 async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Shared>) {
@@ -89,7 +109,11 @@ async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Share
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             *shared.connections.lock().unwrap() += 1;
-            let mut generation = shared.generation.subscribe();
+            let raw = shared.raw.lock().unwrap().clone();
+            if let Some(raw) = raw {
+                return raw(stream).await;
+            }
+            let (mut generation, mut retired) = (shared.generation.subscribe(), shared.retired.subscribe());
             let service = service_fn(move |request: Request<Incoming>| {
                 let arrival = format!("{} {}", request.method(), request.uri().path());
                 shared.arrived.lock().unwrap().push(arrival);
@@ -99,10 +123,13 @@ async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Share
             let mut server = auto::Builder::new(TokioExecutor::new());
             server.http1().preserve_header_case(true).auto_date_header(false);
             server.http2().auto_date_header(false);
-            let connection = server.serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                ended = connection => { let _fine = ended.is_ok(); }
-                _ = generation.changed() => {}
+            let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+            loop {
+                tokio::select! {
+                    _ended = connection.as_mut() => return,
+                    _ = generation.changed() => return,
+                    _ = retired.changed() => connection.as_mut().graceful_shutdown(),
+                }
             }
         });
     }
