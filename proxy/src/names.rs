@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ResolveHosts;
+use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
 use runtime::client::Lookup;
 
 use crate::bigquery::google_labels;
@@ -35,6 +35,8 @@ impl Names {
     pub fn past_hosts(mut self) -> io::Result<Self> {
         let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
         builder.options_mut().use_hosts_file = ResolveHosts::Never;
+        // In a pod without one of the families its addresses fail at once; with both, either does.
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         self.past_hosts = Some(builder.build().map_err(io::Error::other)?);
         Ok(self)
     }

@@ -94,10 +94,15 @@ pub(crate) async fn answers_well(url: &str) -> Option<()> {
 
 /// A program's metrics, as Prometheus reads them.
 async fn metrics(ports: Ports) -> Result<String> {
-    let uri = format!("http://{}/metrics", ports.admin).parse().doing("the address of metrics")?;
-    let answer = plain_client().get(uri).await.doing("asking for metrics")?;
-    let bytes = answer.collect().await.doing("reading metrics")?.to_bytes();
-    String::from_utf8(bytes.to_vec()).doing("metrics as text")
+    page(&format!("http://{}/metrics", ports.admin)).await
+}
+
+/// What a plain URL answers, whatever the status.
+pub(crate) async fn page(url: &str) -> Result<String> {
+    let answer =
+        plain_client().get(url.parse().doing("reading a URL")?).await.doing(format!("asking for {url}"))?;
+    let bytes = answer.collect().await.doing(format!("reading {url}"))?.to_bytes();
+    String::from_utf8(bytes.to_vec()).doing(format!("{url} as text"))
 }
 
 fn plain_client() -> Client<HttpConnector, Empty<Bytes>> {

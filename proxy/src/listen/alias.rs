@@ -56,13 +56,35 @@ pub async fn check(listening: &[SocketAddr]) -> Result<(), NotAliased> {
         Ok(found) => found.map(|address| address.ip()).collect(),
         Err(_) => Vec::new(),
     };
-    // In a pod without IPv6 nobody listens on its loopback address, and nobody reaches it.
-    let is_here = |address: &IpAddr| {
-        listening.iter().any(|own| own.ip() == *address) || *address == Ipv6Addr::LOCALHOST
-    };
-    if !found.is_empty() && found.iter().all(is_here) {
+    if leads_here(&found, listening) {
         return Ok(());
     }
     let led = if found.is_empty() { "nothing".into() } else { format!("{found:?}") };
     Err(NotAliased(led, *first))
+}
+
+fn leads_here(found: &[IpAddr], listening: &[SocketAddr]) -> bool {
+    // In a pod without IPv6 nobody listens on its loopback address, and nobody reaches it.
+    let is_here = |address: &IpAddr| {
+        listening.iter().any(|own| own.ip() == *address) || *address == Ipv6Addr::LOCALHOST
+    };
+    !found.is_empty() && found.iter().all(is_here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That connections arrive by the aliases is shown in a pod: `tests/tests/injected`.
+    #[test]
+    fn a_sidecar_knows_whether_the_name_leads_to_it() {
+        let listening = ["127.61.33.1:443", "127.61.33.2:443"].map(|text| text.parse().expect("an address"));
+        let leads = |found: &[&str]| {
+            let found: Vec<_> = found.iter().map(|text| text.parse().expect("an address")).collect();
+            leads_here(&found, &listening)
+        };
+        assert!(leads(&["127.61.33.1"]) && leads(&["127.61.33.2", "::1"]));
+        assert!(!leads(&[]), "no name server, and no alias");
+        assert!(!leads(&["142.250.0.1"]) && !leads(&["127.61.33.1", "2a00:1450::1"]));
+    }
 }

@@ -85,10 +85,7 @@ impl RunningPod {
     async fn initialise(&mut self, container: &Value) -> Result<()> {
         let name = text(container, "name")?.to_owned();
         if container["restartPolicy"] == "Always" {
-            let words = self.words(container)?;
-            let mut command = std::process::Command::new(&words[0]);
-            let mut process = Process::start(&name, command.args(&words[1..]), &self.folder)?;
-            self.probe(&mut process, &container["startupProbe"]).await?;
+            let process = self.start_sidecar(&name, container).await?;
             self.sidecars.push((name, process));
             return Ok(());
         }
@@ -98,6 +95,35 @@ impl RunningPod {
         }
         self.initialised.push((name, finished));
         Ok(())
+    }
+
+    async fn start_sidecar(&self, name: &str, container: &Value) -> Result<Process> {
+        let words = self.words(container)?;
+        let mut command = std::process::Command::new(&words[0]);
+        let mut process = Process::start(name, command.args(&words[1..]), &self.folder)?;
+        self.probe(&mut process, &container["startupProbe"]).await?;
+        Ok(process)
+    }
+
+    /// Kills a sidecar, as a crash does, and starts it again, as the kubelet does: it alone, with the same volumes.
+    ///
+    /// # Errors
+    /// There is no such sidecar, or it does not start again.
+    pub async fn restart(&mut self, name: &str) -> Result<()> {
+        let unknown = || Trouble::new(format!("no sidecar {name}"));
+        let index = self.sidecars.iter().position(|(sidecar, _)| sidecar == name).ok_or_else(unknown)?;
+        self.sidecars[index].1.kill()?;
+        let container = list(&self.spec["initContainers"]).iter().find(|container| container["name"] == name);
+        self.sidecars[index].1 = self.start_sidecar(name, container.ok_or_else(unknown)?).await?;
+        Ok(())
+    }
+
+    /// What a port of the pod answers to a GET, as whoever scrapes it reads it.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    pub async fn page(&self, port: u16, path: &str) -> Result<String> {
+        programs::page(&format!("http://{}:{port}{path}", self.surroundings.namespace.inside())).await
     }
 
     /// As long as the spec says that it may take; looked at more often than a kubelet would.

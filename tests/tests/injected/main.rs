@@ -2,27 +2,27 @@
 //! record says whose calls they made.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+mod refused;
+mod world;
 
+use std::time::Duration;
+
+use bqwitness_proxy::bigquery::{HostClass, classify_host};
+use bqwitness_proxy::swap::endpoints;
 use bqwitness_tests::audit;
-use bqwitness_tests::ca::TestCa;
-use bqwitness_tests::cluster::{ControlPlane, ISSUER, Kubectl};
 use bqwitness_tests::emulator::{Emulator, PROJECT};
-use bqwitness_tests::front::{Arrival, Front};
-use bqwitness_tests::google::{Google, audience, service_account};
-use bqwitness_tests::identity::{Jwks, Pod};
-use bqwitness_tests::kubelet::{Image, Node, RunningPod, Surroundings};
-use bqwitness_tests::log::{self, Logged};
-use bqwitness_tests::names::NameServer;
+use bqwitness_tests::google::{audience, service_account};
+use bqwitness_tests::kubelet::RunningPod;
+use bqwitness_tests::log::Logged;
 use bqwitness_tests::namespace::Namespace;
-use bqwitness_tests::programs::{Operator, PROVIDER, Proof, Recorder};
+use bqwitness_tests::programs::PROVIDER;
 use bqwitness_tests::skip;
 use bqwitness_tests::tools::{Tools, root};
 use ledger::entry::Subject;
 use ledger::statement::kind;
 use serde_json::{Value, json};
-use tempfile::TempDir;
+
+use world::World;
 
 const OVERDUE: &str = "SELECT account_id FROM billing.invoices WHERE status = 'overdue' ORDER BY account_id";
 
@@ -30,151 +30,6 @@ const OVERDUE: &str = "SELECT account_id FROM billing.invoices WHERE status = 'o
 const PATIENCE: Duration = Duration::from_secs(90);
 
 const NODE: &str = "node-0";
-
-/// A cluster with an operator, and the world that its pods find. Dropped from the top: a pod before what it needs.
-struct World {
-    operator: Operator,
-    recorder: Recorder,
-    front: Front,
-    google: Google,
-    _names: NameServer,
-    node: Node,
-    kubectl: Kubectl,
-    account: Pod,
-    ca: TestCa,
-    namespace: Option<Namespace>,
-    folder: TempDir,
-    _plane: ControlPlane,
-}
-
-impl World {
-    /// `None`, after it has said SKIPPED, where the control plane isn't built.
-    async fn start(emulator: &Emulator) -> Option<Self> {
-        let plane = ControlPlane::start().await.unwrap()?;
-        let kubectl = plane.kubectl();
-        let folder = TempDir::with_prefix("bqwitness-").unwrap();
-        let own = |name: &str| {
-            let path = folder.path().join(name);
-            std::fs::create_dir(&path).unwrap();
-            path
-        };
-        let namespace = Namespace::of_pod().unwrap();
-        let ca = TestCa::new(&own("google"), "Test CA in Google's place").unwrap();
-        let account = Pod::of("agents", "billing");
-        let google = Google::start_at(SocketAddr::new(namespace.second(), 443), &ca).await.unwrap();
-        let keys = Jwks::parse(&kubectl.say(&["get", "--raw", "/openid/v1/jwks"]).await.unwrap()).unwrap();
-        google.trust_keys(PROVIDER, ISSUER, keys);
-        google.bind(&bqwitness_tests::google::principal(&account), &service_account(&account));
-        let front = SocketAddr::new(namespace.outside(), 443);
-        let front = Front::start_at(front, &ca, emulator.upstream()).await.unwrap();
-        front.demand(google.tokens());
-        let names = NameServer::start(
-            namespace.outside(),
-            &[
-                ("sts.googleapis.com", namespace.second()),
-                ("iamcredentials.googleapis.com", namespace.second()),
-                ("googleapis.com", namespace.outside()),
-            ],
-        )
-        .await
-        .unwrap();
-        let recorder = recorder(&plane, &namespace, &folder, &own("recorder-ca")).await;
-        let proof = Proof::from(recorder.place());
-        let operator = Operator::start(&plane, folder.path(), "operator-0", &proof, &[]).await.unwrap();
-        let node = Node::register(&plane, NODE).await.unwrap();
-        Some(Self {
-            operator,
-            recorder,
-            front,
-            google,
-            _names: names,
-            node,
-            kubectl,
-            account,
-            ca,
-            namespace: Some(namespace),
-            folder,
-            _plane: plane,
-        })
-    }
-
-    /// Applies the connection, and waits until pods are injected.
-    async fn connect(&self, interception: Value) {
-        let connection = json!({
-            "apiVersion": "bqwitness.dev/v1alpha1", "kind": "BigQueryConnection",
-            "metadata": {"namespace": "agents", "name": "warehouse"},
-            "spec": {
-                "pods": {"serviceAccountName": self.account.service_account},
-                "project": PROJECT,
-                "identity": {"federated": {"provider": audience(PROVIDER), "serviceAccount": service_account(&self.account)}},
-                "interception": interception,
-            },
-        });
-        self.kubectl.apply(&connection.to_string()).await.unwrap();
-        let start = Instant::now();
-        loop {
-            let found = self.connection().await;
-            let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            if conditions.iter().any(|one| one["type"] == "Injecting" && one["status"] == "True") {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "{found:#}\n{}", self.operator.log());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn connection(&self) -> Value {
-        self.kubectl.json(&["-n", "agents", "get", "bqc", "warehouse"]).await.unwrap()
-    }
-
-    /// Creates the pod, binds it to the node, and runs what the API server then has.
-    async fn run(&mut self, pod: &Value) -> (Value, RunningPod) {
-        self.kubectl.apply(&pod.to_string()).await.unwrap();
-        let name = pod["metadata"]["name"].as_str().unwrap();
-        let bound = self.node.bind("agents", name).await.unwrap();
-        let namespace = self.namespace.take().unwrap();
-        let surroundings = Surroundings {
-            name_server: namespace.outside(),
-            namespace,
-            image: Image::of_sidecar(self.folder.path(), &self.ca.path()).unwrap(),
-        };
-        let running = RunningPod::start(&self.node, &bound, surroundings, self.folder.path()).await.unwrap();
-        (bound, running)
-    }
-
-    /// Ends everything in order. What the log says then, and what arrived.
-    async fn end(self, running: RunningPod) -> (Vec<Logged>, Vec<Arrival>) {
-        let (data, arrivals) = (self.recorder.data().to_owned(), self.front.arrivals());
-        running.stop().await.unwrap();
-        self.operator.stop().await.unwrap();
-        self.recorder.stop().await.unwrap();
-        (log::read(&data).unwrap(), arrivals)
-    }
-}
-
-/// One that asks the API server whose tokens it is shown, with the rights of its own service account.
-async fn recorder(
-    plane: &ControlPlane,
-    namespace: &Namespace,
-    folder: &TempDir,
-    own: &std::path::Path,
-) -> Recorder {
-    let kubectl = plane.kubectl();
-    let manifest = "{apiVersion: v1, kind: Namespace, metadata: {name: agents}}\n---\n\
-         {apiVersion: v1, kind: ServiceAccount, metadata: {namespace: agents, name: billing}}\n---\n\
-         {apiVersion: v1, kind: Namespace, metadata: {name: record}}\n---\n\
-         {apiVersion: v1, kind: ServiceAccount, metadata: {namespace: record, name: recorder}}\n---\n\
-         {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: recorder}, \
-         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:auth-delegator'}, \
-         subjects: [{kind: ServiceAccount, namespace: record, name: recorder}]}\n";
-    kubectl.apply(manifest).await.unwrap();
-    let token = kubectl.say(&["-n", "record", "create", "token", "recorder"]).await.unwrap();
-    let ca = TestCa::new(own, "Test CA of the recorder").unwrap();
-    let reader = Pod::of("audit", "auditor");
-    Recorder::start_reviewing(namespace.outside(), folder.path(), &ca, plane, token.trim(), &reader)
-        .await
-        .unwrap()
-}
 
 /// Asks BigQuery before its agent does, and then the agent: `bq` where this machine has it.
 fn pod(tools: &Tools, restricted: bool) -> Value {
@@ -228,6 +83,21 @@ async fn a_restricted_pod_is_recorded_as_its_spec_says_with_host_aliases() {
     recorded(json!({"mode": "Aliases"}), "alias").await;
 }
 
+/// A connection for pods of this service account, whose agents hold no key.
+fn connection(name: &str, account: &str, interception: &Value) -> Value {
+    json!({
+        "apiVersion": "bqwitness.dev/v1alpha1", "kind": "BigQueryConnection",
+        "metadata": {"namespace": "agents", "name": name},
+        "spec": {
+            "pods": {"serviceAccountName": account},
+            "project": PROJECT,
+            "identity": {"federated": {
+                "provider": audience(PROVIDER), "serviceAccount": format!("{account}@acme-data.iam.gserviceaccount.com")}},
+            "interception": interception,
+        },
+    })
+}
+
 async fn recorded(interception: Value, observed: &str) {
     if let Some(why) = Namespace::missing() {
         return skip::skipped(&why);
@@ -243,8 +113,11 @@ async fn recorded(interception: Value, observed: &str) {
         let enforced = "pod-security.kubernetes.io/enforce=restricted";
         world.kubectl.say(&["label", "namespace", "agents", enforced]).await.unwrap();
     }
-    world.connect(interception).await;
-    let (pod, running) = world.run(&pod(&tools, restricted)).await;
+    world.connect(&connection("warehouse", "billing", &interception)).await;
+    if restricted {
+        refused::connections_and_pods(&world).await;
+    }
+    let (pod, mut running) = world.run(&pod(&tools, restricted)).await;
 
     let fetched = running.initialised.iter().find(|(name, _)| name == "fetch").unwrap();
     assert!(fetched.1.stdout.contains("A-17"), "{}", fetched.1.said());
@@ -256,11 +129,24 @@ async fn recorded(interception: Value, observed: &str) {
         running.log("bqwitness-proxy")
     );
     the_agent_reaches_nothing_of_the_sidecars(&running).await;
+    if restricted {
+        refused::at_the_aliases(&running).await;
+    }
     java_trusts_the_sidecar(&tools, &running).await;
 
+    // A sidecar that crashed is started again, by the kubelet and alone; what its agents trust is the same.
+    running.restart("bqwitness-proxy").await.unwrap();
+    let agent = running.run("agent").await.unwrap();
+    assert!(
+        agent.success() && agent.stdout.contains("A-17"),
+        "{}\n{}",
+        agent.said(),
+        running.log("bqwitness-proxy")
+    );
+
     let principal = service_account(&world.account);
-    assert_eq!((world.google.asked("sts"), world.google.asked("iam")), (1, 1));
-    let connection = world.connection().await;
+    assert_eq!((world.google.asked("sts"), world.google.asked("iam")), (2, 2), "one exchange for each start");
+    let connection = world.connection("warehouse").await;
     let (entries, arrivals) = world.end(running).await;
     audit::balance(&entries, &arrivals).unwrap();
     assert!(arrivals.len() >= 2, "{arrivals:?}");
@@ -276,7 +162,7 @@ async fn recorded(interception: Value, observed: &str) {
         is_under(call, &connection);
     }
     let ends = entries.iter().filter(|entry| entry.statement.kind == kind::SESSION_END).count();
-    assert_eq!(ends, 1, "the sidecar has ended its session");
+    assert_eq!(ends, 1, "the second session was ended in order, the first by a crash");
 }
 
 /// By the options that were injected, and not without them.
@@ -325,4 +211,15 @@ fn is_under(call: &Logged, connection: &Value) {
     let said = json!([named.namespace, named.name, named.uid, named.generation, digest]);
     let is = json!(["agents", "warehouse", metadata["uid"], metadata["generation"], accepted["spec"]]);
     assert_eq!(said, is);
+}
+
+/// A name that is led to the sidecar, and that it would not look into, would be a dead end for the agent.
+#[test]
+fn every_alias_is_a_name_that_the_sidecar_looks_into() {
+    let connection =
+        serde_json::from_value(connection("warehouse", "billing", &json!({"mode": "Aliases"}))).unwrap();
+    for host in connection::aliases::hosts(&connection) {
+        let known = matches!(classify_host(&host), HostClass::BigQuery | HostClass::SharedGoogle);
+        assert!(known || endpoints::is_on(&host) || host == connection::names::METADATA_NAME, "{host}");
+    }
 }
