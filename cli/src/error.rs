@@ -23,6 +23,8 @@ pub(crate) enum CliError {
     Unreachable(#[from] runtime::client::ClientError),
     #[error("the recorder refused: {message} ({reason}, HTTP {status})")]
     Refused { status: u16, reason: String, message: String },
+    #[error("what is asked for was deleted, as entry {entry} of the log says")]
+    Deleted { entry: u64 },
     #[error("the recorder's answer can't be read: {0}")]
     Answer(String),
     #[error("{text:?} is neither a verifier key nor a file with one: {reason}")]

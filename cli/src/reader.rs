@@ -42,6 +42,8 @@ struct ErrorAnswer {
 struct ErrorDetail {
     reason: String,
     message: String,
+    /// The entry that says more.
+    entry: Option<u64>,
 }
 
 impl Reader {
@@ -162,6 +164,9 @@ fn read_token(file: &Path) -> Result<HeaderValue, CliError> {
 fn refusal(answer: &http::Response<Bytes>) -> CliError {
     let status = answer.status().as_u16();
     match serde_json::from_slice::<ErrorAnswer>(answer.body()) {
+        Ok(ErrorAnswer { error: ErrorDetail { entry: Some(entry), .. } }) if status == 410 => {
+            CliError::Deleted { entry }
+        }
         Ok(ErrorAnswer { error }) => {
             CliError::Refused { status, reason: error.reason, message: error.message }
         }

@@ -11,6 +11,7 @@ mod going;
 mod line;
 mod metrics;
 mod open_call;
+mod pinned;
 mod recorder;
 mod sender;
 mod sessions;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 pub use self::going::{Going, Passing, ProgressSettings};
 pub use self::open_call::OpenCall;
+pub use self::pinned::PinnedKeys;
 pub use self::recorder::{DeliveryError, RecorderSettings};
 pub use self::way::Way;
 

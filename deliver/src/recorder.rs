@@ -10,12 +10,12 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use ledger::batch::MEDIA_TYPE;
 use ledger::checkpoint::Checkpoint;
-use ledger::note::VerifierKey;
 use ledger::receipt::{Acknowledgement, BadReceipt, Receipt};
 use ledger::tile::Tile;
 use runtime::client::ClientError;
 use serde::Deserialize;
 
+use super::pinned::PinnedKeys;
 use super::token::Token;
 use super::way::Way;
 
@@ -29,8 +29,8 @@ pub struct RecorderSettings {
     pub url: Uri,
     /// Trusts the recorder's CAs and nothing else.
     pub way: Way,
-    /// The log's key, which signs receipts.
-    pub key: VerifierKey,
+    /// The log's keys, each of which signs receipts; read anew when the log signs with none of them any more.
+    pub keys: PinnedKeys,
     /// The pod-bound service account token. The kubelet rotates it: a new one counts from the next batch on.
     pub token_file: PathBuf,
 }
@@ -40,7 +40,7 @@ pub(super) struct Recorder {
     way: Arc<Way>,
     origin: String,
     batches: Uri,
-    key: VerifierKey,
+    keys: Arc<PinnedKeys>,
     token: Arc<Token>,
 }
 
@@ -105,7 +105,7 @@ impl Recorder {
             way: Arc::new(settings.way),
             origin,
             batches: batches.parse().expect("a URL with a path after its authority is a URL"),
-            key: settings.key,
+            keys: Arc::new(settings.keys),
             token: Arc::new(Token::of(settings.token_file)),
         }
     }
@@ -128,7 +128,8 @@ impl Recorder {
         }
         let acknowledgement: Acknowledgement = serde_json::from_slice(answer.body())
             .map_err(|error| DeliveryError::Receipt(error.to_string()))?;
-        let receipt = Receipt::verify(acknowledgement.receipt.as_bytes(), &self.key)?;
+        let note = acknowledgement.receipt.as_bytes();
+        let receipt = self.keys.check(|keys| Receipt::verify(note, keys))?;
         receipt.check(&acknowledgement.envelopes, statements)?;
         Ok(receipt)
     }
@@ -136,7 +137,8 @@ impl Recorder {
     /// The newest checkpoint, verified. One that the key did not sign is [`DeliveryError::Receipt`].
     pub(super) async fn checkpoint(&self) -> Result<Checkpoint, DeliveryError> {
         let note = self.public("checkpoint").await?;
-        Checkpoint::verify(&note, &self.key).map_err(|error| DeliveryError::Receipt(error.to_string()))
+        let verified = self.keys.check(|keys| Checkpoint::verify(&note, keys));
+        verified.map_err(|error| DeliveryError::Receipt(error.to_string()))
     }
 
     /// A hash tile. The recorder may have only the full one left, whose first hashes are the same.

@@ -16,7 +16,7 @@ pub const MAX_KEPT: usize = 100_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deletion {
-    /// Index of the `log.blob_deleted` entry.
+    /// Index of the `log.deleted` entry.
     pub index: u64,
     /// The blob.
     pub digest: Digest,

@@ -45,7 +45,7 @@ pub mod kind {
     /// The log's keys were changed.
     pub const LOG_KEY: &str = "log.key";
     /// A blob was deleted, for good.
-    pub const LOG_BLOB_DELETED: &str = "log.blob_deleted";
+    pub const LOG_DELETED: &str = "log.deleted";
     /// Somebody took evidence out, as a bundle.
     pub const READ_EXPORT: &str = "read.export";
 }
@@ -205,7 +205,7 @@ pub struct Body {
     /// `log.key`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyChange>,
-    /// `log.blob_deleted`
+    /// `log.deleted`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<BlobDeleted>,
     /// `read.export`
@@ -228,7 +228,7 @@ impl Body {
             self.log.as_ref().map(|log| if log.stopping { kind::LOG_STOP } else { kind::LOG_START }),
             self.hole.is_some().then_some(kind::LOG_HOLE),
             self.key.is_some().then_some(kind::LOG_KEY),
-            self.deleted.is_some().then_some(kind::LOG_BLOB_DELETED),
+            self.deleted.is_some().then_some(kind::LOG_DELETED),
             self.export.is_some().then_some(kind::READ_EXPORT),
         ];
         let mut kinds = present.into_iter().flatten();
@@ -352,7 +352,7 @@ pub struct KeyChange {
     pub note: String,
 }
 
-/// `log.blob_deleted`, said by the recorder before it deletes: salt and content of a blob are gone for good. What named it
+/// `log.deleted`, said by the recorder before it deletes: salt and content of a blob are gone for good. What named it
 /// stays, with its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -369,7 +369,7 @@ pub struct BlobDeleted {
     pub named: u64,
 }
 
-/// How many entries `log.blob_deleted` lists; `named` counts them all.
+/// How many entries `log.deleted` lists; `named` counts them all.
 pub const MAX_NAMED_BY: usize = 1024;
 
 /// Greatest length of `by` and of `reason` in what a person ordered, in bytes. An order with a longer one is refused.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use connection::inject::Settings;
 use connection::names;
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 use runtime::telemetry::LogFormat;
 use runtime::tls;
 
@@ -130,7 +130,7 @@ impl RecorderFiles {
         };
         tls::read_certificates(&self.ca).map_err(|error| bad(&self.ca, error.to_string()))?;
         let key = tls::read_text(&self.key)?;
-        key.trim().parse::<VerifierKey>().map_err(|error| bad(&self.key, error.to_string()))?;
+        key.parse::<LogKeys>().map_err(|error| bad(&self.key, error.to_string()))?;
         Ok((tls::read_text(&self.ca)?, key))
     }
 }

@@ -8,10 +8,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use deliver::{ProgressSettings, RecorderSettings, Way};
+use deliver::{PinnedKeys, ProgressSettings, RecorderSettings, Way};
 use http::Uri;
 use ledger::digest::Digest;
-use ledger::note::VerifierKey;
 use ledger::statement::Connection;
 use runtime::telemetry::LogFormat;
 use runtime::tls;
@@ -47,7 +46,7 @@ pub struct Flags {
     /// can't be reached: a new one may have been added.
     #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
     pub recorder_ca: PathBuf,
-    /// The verifier key of the recorder's log, which signs receipts.
+    /// The verifier key of the recorder's log, which signs receipts; two while it is changed, one a line. Read anew when it is.
     #[arg(long, env = "BQWITNESS_RECORDER_KEY", value_name = "FILE")]
     pub recorder_key: PathBuf,
     /// This pod's service account token for the recorder. A new one counts from the next batch on.
@@ -284,12 +283,12 @@ impl Flags {
 fn recorder(flags: &Flags, mistakes: &mut Mistakes) -> Option<RecorderSettings> {
     let url = mistakes.check("recorder", recorder_url(&flags.recorder));
     let way = mistakes.check("recorder-ca", Way::new(flags.recorder_ca.clone()));
-    let key = mistakes.check("recorder-key", verifier_key(&flags.recorder_key));
+    let keys = mistakes.check("recorder-key", PinnedKeys::read(&flags.recorder_key));
     let token = mistakes.check("token-file", tls::read_text(&flags.token_file)).map(drop);
     Some(RecorderSettings {
         url: url?,
         way: way?,
-        key: key?,
+        keys: keys?,
         token_file: token.map(|()| flags.token_file.clone())?,
     })
 }
@@ -301,11 +300,6 @@ fn recorder_url(text: &str) -> Result<Uri, String> {
         (Some("https"), Some(_)) if plain_origin => Ok(url),
         _ => Err(format!("{text:?} is not of the form https://host:port")),
     }
-}
-
-fn verifier_key(path: &Path) -> Result<VerifierKey, String> {
-    let text = tls::read_text(path).map_err(|error| error.to_string())?;
-    text.trim().parse().map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The connection with what the operator says of it.

@@ -77,7 +77,7 @@ fn main() {
     let entries: u64 = entries.unwrap_or(100_000);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut opened = open(dir.path());
-    let vkey = opened.key.verifier().to_string();
+    let vkey = opened.signer.first_vkey();
     let mut indexer = Indexer::open(dir.path(), &vkey, opened.reader.clone(), metrics()).unwrap();
     let mut speakers: Vec<_> = (0..SESSIONS).map(|_| Speaker::new(String::new())).collect();
     let (mut published, mut used, mut number) = (0, Duration::ZERO, 0);

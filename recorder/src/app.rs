@@ -23,11 +23,13 @@ use crate::authn::Verifier;
 use crate::authn::source::KeysError;
 use crate::config::Config;
 use crate::descriptors;
-use crate::index::{IndexError, Indexer, Searcher};
+use crate::index::{IndexError, Indexer, Progress, Searcher};
 use crate::metrics::{Metrics, RELOAD_CERTIFICATE, RELOAD_KEYS};
+use crate::orders::carry_out::Orders;
 use crate::sequencer::{Queue, Sequencer};
 use crate::store::error::StoreError;
 use crate::store::files::{LocalFiles, Lock};
+use crate::store::keys::Signer;
 use crate::store::publish::Published;
 use crate::store::reader::LogReader;
 use crate::store::recover::{self, Opened};
@@ -128,11 +130,11 @@ impl App {
         tasks.push(tokio::spawn(certificate.clone().reload(failures(RELOAD_CERTIFICATE))));
 
         let (lock, opened) = open_log(&config, metrics.clone()).await?;
-        let Opened { key, wal, tail, publisher, reader, history, torn_bytes } = opened;
+        let Opened { signer, wal, tail, publisher, reader, history, torn_bytes } = opened;
         let start = start_event(history.stopped, tail.size(), torn_bytes);
-        let indexer =
-            Indexer::open(&config.data, &key.verifier().to_string(), reader.clone(), metrics.clone())?;
-        let searcher = Searcher::new(config.data.clone(), reader.clone(), indexer.progress());
+        let indexer = Indexer::open(&config.data, &signer.first_vkey(), reader.clone(), metrics.clone())?;
+        let index = indexer.progress();
+        let searcher = Searcher::new(config.data.clone(), reader.clone(), index.clone());
         let (sequencer, queue) =
             Sequencer::new(wal, tail.clone(), reader.clone(), history, &config.origin, metrics.clone());
         let publisher = Worker::spawn("publisher", move || publisher.run(&tail))?;
@@ -144,11 +146,17 @@ impl App {
         })?;
         drop(recovering);
 
-        let vkey = key.verifier().to_string();
         let newest = watch_witnesses(&config, &reader, &metrics, &mut tasks)?;
         let witnessed = Witnessed { newest, wait: config.wait_for_witnesses };
-        let api =
-            Arc::new(Api::new(verifier, queue.clone(), key, reader, searcher, witnessed, metrics.clone()));
+        let api = Arc::new(Api::new(
+            verifier,
+            queue.clone(),
+            signer.clone(),
+            reader.clone(),
+            searcher,
+            witnessed,
+            metrics.clone(),
+        ));
         let (listener, listen) = listen(config.listen).await?;
         let (drain, watch) = runtime::drain::channel();
         tasks.push(tokio::spawn(server::serve(
@@ -160,9 +168,10 @@ impl App {
             Patience::default(),
         )));
         if let Some(path) = &config.port_file {
-            write_ports(path, listen, admin, &vkey)
+            write_ports(path, listen, admin, &signer)
                 .map_err(|error| AppError::PortFile(path.display().to_string(), error))?;
         }
+        tasks.push(tokio::spawn(orders(&config, (listen, admin), &queue, &reader, &signer, index).run()));
         drop(listening);
         tracing::info!(%listen, %admin, origin = config.origin, "the recorder is ready");
         Ok(Self { listen, admin, drain, queue, sequencer, publisher, indexer, tasks, _lock: lock })
@@ -241,6 +250,33 @@ impl Worker {
     }
 }
 
+/// Who carries out what is ordered in the data directory.
+fn orders(
+    config: &Config,
+    (listen, admin): (SocketAddr, SocketAddr),
+    queue: &Queue,
+    reader: &LogReader,
+    signer: &Signer,
+    index: watch::Receiver<Progress>,
+) -> Orders {
+    let (port_file, said) = (config.port_file.clone(), signer.clone());
+    let keys_changed = move || {
+        if let Some(path) = &port_file
+            && let Err(error) = write_ports(path, listen, admin, &said)
+        {
+            tracing::error!(%error, path = %path.display(), "the port file does not say the log's new keys");
+        }
+    };
+    Orders {
+        files: reader.files(),
+        queue: queue.clone(),
+        reader: reader.clone(),
+        signer: signer.clone(),
+        index,
+        keys_changed: Box::new(keys_changed),
+    }
+}
+
 /// Begins to ask the witnesses, where there are any.
 fn watch_witnesses(
     config: &Config,
@@ -284,10 +320,12 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppErr
 }
 
 /// Whoever sees the file sees both addresses.
-fn write_ports(path: &Path, listen: SocketAddr, admin: SocketAddr, vkey: &str) -> std::io::Result<()> {
+fn write_ports(path: &Path, listen: SocketAddr, admin: SocketAddr, signer: &Signer) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = std::fs::File::create(&temporary)?;
-    let ports = serde_json::json!({ "listen": listen.to_string(), "admin": admin.to_string(), "vkey": vkey });
+    let (vkey, said) = (signer.keys().verifiers().to_string(), signer.notes());
+    let ports = serde_json::json!({ "listen": listen.to_string(), "admin": admin.to_string(), "vkey": vkey,
+        "keys": *said });
     writeln!(file, "{ports}")?;
     drop(file);
     std::fs::rename(temporary, path)

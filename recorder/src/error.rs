@@ -70,6 +70,8 @@ reasons! {
     NotAReader: "not_a_reader", FORBIDDEN;
     /// There is nothing at this place.
     NotFound: "not_found", NOT_FOUND;
+    /// The blob was deleted for good; `entry` is the index of the entry that says so.
+    BlobDeleted: "blob_deleted", GONE;
     /// Another method than this place has.
     MethodNotAllowed: "method_not_allowed", METHOD_NOT_ALLOWED;
     /// The body did not arrive in time.
@@ -128,19 +130,27 @@ pub struct Refusal {
     pub message: String,
     /// The number (from 0) of the statement of the batch that is at fault.
     pub statement: Option<usize>,
+    /// Index of the entry that says more.
+    pub entry: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal of the whole request.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), statement: None }
+        Self { reason, message: message.into(), statement: None, entry: None }
     }
 
     /// The same, because of one statement of the batch.
     #[must_use]
     pub fn of_statement(self, number: usize) -> Self {
         Self { statement: Some(number), ..self }
+    }
+
+    /// The same; this entry of the log says more.
+    #[must_use]
+    pub fn of_entry(self, index: u64) -> Self {
+        Self { entry: Some(index), ..self }
     }
 
     /// The metric's label.
@@ -160,6 +170,9 @@ impl Refusal {
         let mut error = json!({ "reason": self.category(), "message": self.message });
         if let Some(number) = self.statement {
             error["statement"] = number.into();
+        }
+        if let Some(index) = self.entry {
+            error["entry"] = index.into();
         }
         json!({ "error": error })
     }

@@ -24,6 +24,10 @@ pub struct History {
     pub sessions: Sessions,
     /// When the last entry was received: no later entry may say an earlier time.
     pub received: Timestamp,
+    /// What was said when the log's keys were changed, oldest first.
+    pub key_notes: Vec<String>,
+    /// The blobs that were deleted, each with the index of the entry that says so.
+    pub deleted: BTreeMap<Digest, u64>,
     /// The last entry says that the recorder stopped in order (an empty log counts as that).
     pub stopped: Option<bool>,
 }
@@ -41,6 +45,18 @@ struct Facts {
     outcome: Option<Outcome>,
     lost: Option<Lost>,
     hole: Option<Hole>,
+    key: Option<Key>,
+    deleted: Option<Deleted>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Key {
+    note: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Deleted {
+    digest: Digest,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,6 +132,10 @@ impl History {
                 }
                 if let Some(hole) = facts.hole {
                     self.sessions.note_hole(hole);
+                }
+                self.key_notes.extend(facts.key.map(|key| key.note));
+                if let Some(deleted) = facts.deleted {
+                    self.deleted.insert(deleted.digest, index);
                 }
             }
         }

@@ -6,7 +6,9 @@
 pub mod api;
 pub mod app;
 pub mod authn;
+pub mod backup;
 pub mod clusters;
+pub mod commands;
 pub mod config;
 pub mod config_file;
 pub mod descriptors;
@@ -14,6 +16,7 @@ pub mod error;
 pub mod history;
 pub mod index;
 pub mod metrics;
+pub mod orders;
 pub mod sequencer;
 pub mod sessions;
 pub mod store;

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use bqwitness_recorder::app::{App, AppError};
+use bqwitness_recorder::commands::{self, Commands};
 use bqwitness_recorder::config::{Args, Config};
 use bqwitness_recorder::config_file;
 use clap::Parser as _;
@@ -15,6 +16,9 @@ const UMASK: u32 = 0o077;
 
 fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(UMASK));
+    if commands::are_asked(std::env::args_os()) {
+        return Commands::parse().run();
+    }
     let config = match settings() {
         Ok(config) => config,
         Err(error) => {

@@ -58,8 +58,13 @@ type Hearer = oneshot::Sender<Result<u64, Refusal>>;
 
 enum Work {
     Batch(Box<Submission>, Caller),
-    /// The recorder says this itself.
-    Say(&'static str, Box<Body>, Hearer),
+    /// The recorder says this itself; it may begin a new segment of the write-ahead log.
+    Say {
+        kind: &'static str,
+        body: Box<Body>,
+        apart: bool,
+        hearer: Hearer,
+    },
     Stop,
 }
 
@@ -91,8 +96,20 @@ impl Queue {
     /// # Errors
     /// A [`Refusal`]; after [`Reason::Stopping`] it is unknown whether it was recorded.
     pub async fn say(&self, kind: &'static str, body: Body) -> Result<u64, Refusal> {
-        let (answer, place) = oneshot::channel();
-        self.send(Work::Say(kind, Box::new(body), answer))?;
+        self.say_somewhere(kind, body, false).await
+    }
+
+    /// The same, and the write-ahead log begins a new segment with it.
+    ///
+    /// # Errors
+    /// As [`Queue::say`].
+    pub async fn say_apart(&self, kind: &'static str, body: Body) -> Result<u64, Refusal> {
+        self.say_somewhere(kind, body, true).await
+    }
+
+    async fn say_somewhere(&self, kind: &'static str, body: Body, apart: bool) -> Result<u64, Refusal> {
+        let (hearer, place) = oneshot::channel();
+        self.send(Work::Say { kind, body: Box::new(body), apart, hearer })?;
         place.await.unwrap_or_else(|_| Err(stopping()))
     }
 
@@ -143,6 +160,8 @@ struct Group {
     record: Record,
     staged: HashMap<Digest, Arc<Blob>>,
     bytes: usize,
+    /// Begins a new segment of the write-ahead log.
+    apart: bool,
     answers: Vec<(Caller, Placed)>,
     said: Vec<(Hearer, u64)>,
 }
@@ -212,8 +231,9 @@ impl Sequencer {
             while let Some(work) = next {
                 match work {
                     Work::Batch(submission, caller) => self.take(&mut group, *submission, caller)?,
-                    Work::Say(kind, body, hearer) => {
+                    Work::Say { kind, body, apart, hearer } => {
                         self.metrics.queue.dec();
+                        group.apart |= apart;
                         group.said.push((hearer, self.next_index));
                         self.say(&mut group, kind, *body)?;
                     }
@@ -336,7 +356,8 @@ impl Sequencer {
     fn stage_blobs(&self, group: &mut Group, blobs: HashMap<Digest, Arc<Blob>>) -> Result<(), StoreError> {
         for (digest, blob) in blobs {
             let stored = self.reader.blob_size(&digest)? == Some(blob.reference().size);
-            if stored || group.staged.contains_key(&digest) {
+            // What was deleted does not come back with a batch that is sent again.
+            if stored || group.staged.contains_key(&digest) || self.reader.deleted().contains(&digest) {
                 continue;
             }
             group.bytes += blob.as_bytes().len();
@@ -388,6 +409,9 @@ impl Sequencer {
     /// Makes the group durable, then answers.
     fn commit(&mut self, group: Group) -> Result<(), StoreError> {
         if !group.record.leaves.is_empty() {
+            if group.apart {
+                self.wal.begin_segment();
+            }
             let timer = self.metrics.append_seconds.start_timer();
             self.wal.append(group.first, &group.record)?;
             timer.observe_duration();

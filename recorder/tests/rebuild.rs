@@ -125,7 +125,7 @@ fn assert_same_as_fed(data: &Path) {
     let (opened, rebuilt) = (open(data), contents(data));
     assert!(rebuilt.iter().map(String::len).sum::<usize>() > 1_000_000, "there is much to compare");
     std::fs::remove_file(schema::path(data)).unwrap();
-    let (vkey, size) = (opened.key.verifier().to_string(), opened.reader.published().size);
+    let (vkey, size) = (opened.signer.first_vkey(), opened.reader.published().size);
     let mut indexer = Indexer::open(data, &vkey, opened.reader, metrics()).unwrap();
     let mut covered = 0;
     while covered < size {

@@ -1,6 +1,7 @@
 //! Fetching what was selected, once, into a spool; and adding it up.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use jiff::Timestamp;
@@ -32,40 +33,147 @@ pub(super) struct Gathered {
 
 /// Fetches entries and blobs. Whether they are the log's is for the bundle's verifier to say.
 pub(super) fn gather(log: &Served<'_>, selection: &Selection, spool: File) -> Result<Gathered, CliError> {
-    let mut tally = Tally::new(&selection.scope);
-    let mut spool = Writer::new(spool);
-    let (mut first_received, mut joined) = (None, Joined::default());
+    let mut gathering = Gathering {
+        log,
+        selection,
+        tally: Tally::new(&selection.scope),
+        spool: Writer::new(spool),
+        first_received: None,
+        joined: Joined::default(),
+        deletions: BTreeSet::new(),
+    };
     for (index, places) in selection.picks.tiles() {
-        let bundle = bundle(log, index, selection.size)?;
-        let mut group = Group { index, entries: Vec::new(), blobs: BTreeMap::new() };
+        gathering.deletions_before(index)?;
+        gathering.tile(index, places)?;
+    }
+    gathering.deletions_before(u64::MAX)?;
+    let Gathering { tally, spool, first_received, joined, .. } = gathering;
+    let (scope, size) = (selection.scope.clone(), selection.size);
+    Ok(Gathered { scope, size, tally, first_received, spool: spool.finish()?, joined })
+}
+
+/// On the way through what was selected.
+struct Gathering<'a> {
+    log: &'a Served<'a>,
+    selection: &'a Selection,
+    tally: Tally,
+    spool: Writer,
+    first_received: Option<Timestamp>,
+    joined: Joined,
+    /// Entries that say who deleted a text that is not there any more, and that are not gathered yet.
+    deletions: BTreeSet<u64>,
+}
+
+impl Gathering<'_> {
+    /// Entries that say what was deleted, in tiles before this one.
+    fn deletions_before(&mut self, tile: u64) -> Result<(), CliError> {
+        while let Some(first) = self.deletions.first().copied().filter(|index| index / TILE_WIDTH < tile) {
+            self.tile(first / TILE_WIDTH, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// The entries at these places of a tile, and those of its deletions that are due; then the blobs that they name.
+    fn tile(&mut self, index: u64, places: Vec<u64>) -> Result<(), CliError> {
+        let bundle = bundle(self.log, index, self.selection.size)?;
+        let later = self.deletions.split_off(&((index + 1) * TILE_WIDTH));
+        let mut kept = std::mem::replace(&mut self.deletions, later);
         let mut named = Named::new();
-        for (place, leaf) in places.into_iter().map(|place| (place, leaf(&bundle, place))) {
-            let bad = |message: String| CliError::Entry { index: place, message };
-            let entry = Entry::parse(leaf).map_err(|error| bad(error.to_string()))?;
-            let statement = Statement::parse(entry.statement).map_err(|error| bad(error.to_string()))?;
-            if selection.picks.keeps(&entry, &statement) {
+        for place in places {
+            let (entry, statement) = read(&bundle, place)?;
+            if self.selection.picks.keeps(&entry, &statement) {
                 // What does not hold is found again, and reported, when the bundle is verified.
-                let _found_again = tally.entry(place, &leaf_hash(leaf), &entry, &statement);
                 let _found_again = name_blobs(&mut named, &statement);
-                first_received = first_received.or(Some(entry.envelope.received));
-                joined.entry(place, &entry, &statement);
-                group.entries.push((place, leaf.to_vec()));
+                kept.insert(place);
             }
         }
+        let mut blobs = BTreeMap::new();
         for digest in named.into_keys() {
-            let blob = blob(log, digest)?;
-            tally.blob(&digest, blob.is_some());
+            let blob = match self.blob(digest)? {
+                Fetched::Deleted(entry) => {
+                    self.keep_deletion(entry, index, &mut kept);
+                    None
+                }
+                Fetched::Blob(blob) => blob,
+            };
+            blobs.insert(digest, blob);
+        }
+        self.push(index, &bundle, &kept, blobs)
+    }
+
+    /// Where the log says who deleted a text, that entry comes too: unless everything of a time is asked for, which is that and
+    /// nothing else.
+    fn keep_deletion(&mut self, entry: u64, tile: u64, kept: &mut BTreeSet<u64>) {
+        let whole = matches!(self.selection.scope, Scope::Everything(_));
+        if whole || entry >= self.selection.size {
+            return;
+        }
+        match (entry / TILE_WIDTH).cmp(&tile) {
+            Ordering::Less => {} // named again after it was deleted; the bundle is beyond that
+            Ordering::Equal => {
+                kept.insert(entry);
+            }
+            Ordering::Greater => {
+                self.deletions.insert(entry);
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        index: u64,
+        bundle: &[Vec<u8>],
+        kept: &BTreeSet<u64>,
+        blobs: BTreeMap<Digest, Option<Blob>>,
+    ) -> Result<(), CliError> {
+        let mut group = Group { index, entries: Vec::new(), blobs: BTreeMap::new() };
+        for place in kept {
+            let (entry, statement) = read(bundle, *place)?;
+            let leaf = leaf(bundle, *place);
+            let _found_again = self.tally.entry(*place, &leaf_hash(leaf), &entry, &statement);
+            self.first_received = self.first_received.or(Some(entry.envelope.received));
+            self.joined.entry(*place, &entry, &statement);
+            group.entries.push((*place, leaf.to_vec()));
+        }
+        for (digest, blob) in blobs {
+            self.tally.blob(&digest, blob.is_some());
             if let Some(blob) = blob {
-                joined.blob(digest, &blob);
+                self.joined.blob(digest, &blob);
                 group.blobs.insert(digest, blob);
             }
         }
         if !group.entries.is_empty() {
-            spool.push(&group)?;
+            self.spool.push(&group)?;
         }
+        Ok(())
     }
-    let (scope, size) = (selection.scope.clone(), selection.size);
-    Ok(Gathered { scope, size, tally, first_received, spool: spool.finish()?, joined })
+
+    fn blob(&self, digest: Digest) -> Result<Fetched, CliError> {
+        let bytes = match self.log.blob_or_deletion(digest) {
+            Err(CliError::Deleted { entry }) => return Ok(Fetched::Deleted(entry)),
+            fetched => fetched?,
+        };
+        let read = |bytes| match Blob::from_bytes(bytes) {
+            Ok(blob) if blob.digest() == digest => Ok(blob),
+            _ => Err(CliError::Answer(format!("the blob is not {digest}"))),
+        };
+        Ok(Fetched::Blob(bytes.map(read).transpose()?))
+    }
+}
+
+/// What the recorder has of a blob.
+enum Fetched {
+    /// The blob; `None` when it is gone without a word.
+    Blob(Option<Blob>),
+    /// It was deleted, as this entry says.
+    Deleted(u64),
+}
+
+fn read(bundle: &[Vec<u8>], place: u64) -> Result<(Entry<'_>, Statement), CliError> {
+    let bad = |message: String| CliError::Entry { index: place, message };
+    let entry = Entry::parse(leaf(bundle, place)).map_err(|error| bad(error.to_string()))?;
+    let statement = Statement::parse(entry.statement).map_err(|error| bad(error.to_string()))?;
+    Ok((entry, statement))
 }
 
 /// The entries under the tile of level 0 at `index`.
@@ -78,13 +186,4 @@ fn bundle(log: &Served<'_>, index: u64, size: u64) -> Result<Vec<Vec<u8>>, CliEr
 
 fn leaf(bundle: &[Vec<u8>], place: u64) -> &[u8] {
     &bundle[usize::try_from(place % TILE_WIDTH).expect("below 256")]
-}
-
-/// A blob, if it is still there.
-fn blob(log: &Served<'_>, digest: Digest) -> Result<Option<Blob>, CliError> {
-    let read = |bytes| match Blob::from_bytes(bytes) {
-        Ok(blob) if blob.digest() == digest => Ok(blob),
-        _ => Err(CliError::Answer(format!("the blob is not {digest}"))),
-    };
-    log.blob(digest)?.map(read).transpose()
 }

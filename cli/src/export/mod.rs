@@ -59,10 +59,12 @@ pub(crate) struct Asked<'a> {
 /// Exports what was asked for into `file`, and says what the bundle proves.
 pub(crate) fn export(reader: &Reader, asked: &Asked<'_>, file: &Path) -> Result<Report, CliError> {
     let log = Served::new(reader);
-    let believed = log.keys(asked.held)?;
+    let now = log.keys_now(asked.held)?;
+    let believed = now.with(asked.held);
     let note = log.checkpoint()?;
     let size = Checkpoint::verify(&note, &believed)?.size;
-    let keys = signing(&note, &believed)?;
+    // Who holds keys of many years, of a log that says nothing of changes: which of them sign can be seen.
+    let keys = if now.keys().len() <= MAX_KEYS { now } else { signing(&note, &believed)? };
     let selection = select(reader, &asked.query, size)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unwritable = |error| CliError::File { path: file.into(), error };
@@ -89,7 +91,7 @@ pub(crate) fn export(reader: &Reader, asked: &Asked<'_>, file: &Path) -> Result<
     Ok(report)
 }
 
-/// Those of the log's keys that sign it now: a bundle names these, and no others.
+/// Those of the log's keys that sign it now.
 fn signing(note: &[u8], believed: &LogKeys) -> Result<LogKeys, CliError> {
     let note = Note::parse(note).map_err(BadCheckpoint::from)?;
     let signed = believed.keys().iter().filter(|key| note.verify(key).is_ok()).take(MAX_KEYS);

@@ -35,12 +35,23 @@ impl<'a> Served<'a> {
 
     /// The keys that the log has now, as far as `held` vouch for them, and those that are held.
     pub(crate) fn keys(&self, held: &LogKeys) -> Result<LogKeys, CliError> {
+        Ok(self.keys_now(held)?.with(held))
+    }
+
+    /// The keys that the log has now, as far as `held` vouch for them; `held` where it never had others.
+    pub(crate) fn keys_now(&self, held: &LogKeys) -> Result<LogKeys, CliError> {
         let Some(notes) = present(self.reader.get_public("/log/keys").map(|bytes| bytes.to_vec()))? else {
             return Ok(held.clone()); // an older recorder
         };
         let notes: KeyNotes =
             serde_json::from_slice(&notes).map_err(|error| CliError::Answer(error.to_string()))?;
-        Ok(notes.follow(held).with(held))
+        Ok(notes.follow(held))
+    }
+
+    /// A blob; `None` when there is none. One that was deleted in order is [`CliError::Deleted`].
+    pub(crate) fn blob_or_deletion(&self, digest: Digest) -> Result<Option<Vec<u8>>, CliError> {
+        let blob = self.reader.get_private(&format!("/v1/blobs/{}", digest.hex()));
+        present(blob.map(|bytes| bytes.to_vec()))
     }
 
     fn fetch(&self, tile: Tile) -> Result<Vec<u8>, CliError> {
@@ -70,8 +81,10 @@ impl LogSource for Served<'_> {
     }
 
     fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, CliError> {
-        let blob = self.reader.get_private(&format!("/v1/blobs/{}", digest.hex()));
-        present(blob.map(|bytes| bytes.to_vec()))
+        match self.blob_or_deletion(digest) {
+            Err(CliError::Deleted { .. }) => Ok(None),
+            fetched => fetched,
+        }
     }
 }
 

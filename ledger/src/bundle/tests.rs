@@ -144,7 +144,7 @@ fn a_deleted_blob_is_named_absent() {
     let (by, reason) = ("dana".to_owned(), "a customer asked".to_owned());
     let deleted = BlobDeleted { digest, by, reason, entries: vec![1], named: 1 };
     log.leaves.pop(); // the export's
-    log.recorder_says(2, kind::LOG_BLOB_DELETED, Body { deleted: Some(deleted), ..Body::default() });
+    log.recorder_says(2, kind::LOG_DELETED, Body { deleted: Some(deleted), ..Body::default() });
     let scope = log.everything();
     let bytes = log.export(scope, &(0..9).collect::<Vec<_>>());
     let contents = verify(&bytes).expect("a bundle").manifest.contents;

@@ -11,7 +11,7 @@ use crate::blob::Blob;
 use crate::checkpoint::{BadCheckpoint, Checkpoint};
 use crate::deletions::{Deletion, Deletions};
 use crate::digest::Digest;
-use crate::entry::Entry;
+use crate::entry::{Entry, Role};
 use crate::note::NoteVerifier;
 use crate::statement::{Hole, Statement};
 use crate::tile::{self, Level, TILE_WIDTH, Tile};
@@ -72,6 +72,8 @@ pub struct Report {
     pub blobs_deleted: u64,
     /// The deletions of these.
     pub deletions: Vec<Deletion>,
+    /// Blobs that the log says were deleted, and that are there all the same: in a copy from before.
+    pub deleted_here: Vec<Digest>,
     /// What does not hold; at most [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
     /// How many findings there were.
@@ -205,6 +207,7 @@ impl<'a, S: LogSource> Walk<'a, S> {
             blobs_absent: 0,
             blobs_deleted: 0,
             deletions: Vec::new(),
+            deleted_here: Vec::new(),
             findings: Vec::new(),
             findings_total: 0,
         };
@@ -319,17 +322,19 @@ impl<'a, S: LogSource> Walk<'a, S> {
             self.find(Some(index), What::Session, message);
         }
         self.deletions.entry(index, entry, statement);
+        if let Some(deleted) = &statement.body.deleted
+            && role == Role::Recorder
+            && self.read_blob(deleted.digest)?.is_some()
+        {
+            self.report.deleted_here.push(deleted.digest);
+        }
         self.blobs(index, statement)
     }
 
     fn blobs(&mut self, index: u64, statement: &Statement) -> Result<(), VerifyError> {
         for (role, reference) in &statement.blobs {
             let digest = reference.digest;
-            let bytes = self
-                .source
-                .blob(digest)
-                .map_err(|error| unreadable(format_args!("blob {digest}"), &error))?;
-            match bytes.map(Blob::from_bytes) {
+            match self.read_blob(digest)?.map(Blob::from_bytes) {
                 None => {
                     self.report.blobs_absent += 1;
                     self.deletions.absent(digest);
@@ -339,6 +344,10 @@ impl<'a, S: LogSource> Walk<'a, S> {
             }
         }
         Ok(())
+    }
+
+    fn read_blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, VerifyError> {
+        self.source.blob(digest).map_err(|error| unreadable(format_args!("blob {digest}"), &error))
     }
 
     fn finish(mut self) -> Result<Report, VerifyError> {

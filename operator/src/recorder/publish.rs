@@ -6,7 +6,7 @@ use connection::names;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use ledger::note::VerifierKey;
+use ledger::log_keys::{KeyNotes, LogKeys};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -28,7 +28,11 @@ pub struct Publisher {
 /// Of what the recorder says about itself.
 #[derive(Deserialize)]
 struct Ports {
+    /// The log's keys, one a line.
     vkey: String,
+    /// What was said when they were changed.
+    #[serde(default)]
+    keys: KeyNotes,
 }
 
 impl Publisher {
@@ -40,12 +44,12 @@ impl Publisher {
 
     /// Says which CAs and which key prove the recorder; false while the recorder has not said its key.
     pub(super) async fn publish(&mut self, bundle: &str) -> Result<bool, KeeperError> {
-        let Some(key) = verifier_key(&self.port_file)? else { return Ok(false) };
-        let now = (bundle.to_owned(), key);
+        let Some((keys, said)) = verifier_keys(&self.port_file)? else { return Ok(false) };
+        let now = (bundle.to_owned(), keys.to_string());
         if self.said.as_ref() == Some(&now) {
             return Ok(true);
         }
-        self.must_be_the_same(&now.1).await?;
+        self.must_be_the_same(&keys, &said).await?;
         let patch = Patch::Apply(json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -58,23 +62,30 @@ impl Publisher {
         Ok(true)
     }
 
-    /// A log's key never changes. Another one is another log, or a false recorder: a person must say that it is meant.
-    async fn must_be_the_same(&self, found: &str) -> Result<(), KeeperError> {
+    /// Another key is another log, or a false recorder: a person must say that it is meant. Unless the key that was published
+    /// vouches for it: then the log's key was changed in order.
+    async fn must_be_the_same(&self, found: &LogKeys, said: &KeyNotes) -> Result<(), KeeperError> {
         let stored = self.config_maps.get_opt(&self.name).await?;
         let published = stored.and_then(|stored| stored.data?.remove(names::RECORDER_KEY_FILE));
-        match published {
-            Some(published) if published.trim() != found => Err(KeeperError::OtherKey {
-                config_map: format!("ConfigMap {}/{}", self.namespace, self.name),
-                published: published.trim().to_owned(),
-                found: found.to_owned(),
-            }),
-            _ => Ok(()),
+        let Some(published) = published else { return Ok(()) };
+        if is_vouched_for(&published, found, said) {
+            return Ok(());
         }
+        Err(KeeperError::OtherKey {
+            config_map: format!("ConfigMap {}/{}", self.namespace, self.name),
+            published: published.trim().to_owned(),
+            found: found.to_string(),
+        })
     }
 }
 
+/// Are these the keys that were published, or those that they became?
+fn is_vouched_for(published: &str, found: &LogKeys, said: &KeyNotes) -> bool {
+    published.parse::<LogKeys>().is_ok_and(|held| held == *found || said.follow(&held) == *found)
+}
+
 /// What the recorder says; `None` before it has started for the first time.
-fn verifier_key(port_file: &Path) -> Result<Option<String>, KeeperError> {
+fn verifier_keys(port_file: &Path) -> Result<Option<(LogKeys, KeyNotes)>, KeeperError> {
     let text = match std::fs::read(port_file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -83,7 +94,29 @@ fn verifier_key(port_file: &Path) -> Result<Option<String>, KeeperError> {
     let bad = |error: &dyn std::fmt::Display| {
         std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{}: {error}", port_file.display()))
     };
-    let Ports { vkey } = serde_json::from_slice(&text).map_err(|error| bad(&error))?;
-    vkey.parse::<VerifierKey>().map_err(|error| bad(&error))?;
-    Ok(Some(vkey))
+    let Ports { vkey, keys: said } = serde_json::from_slice(&text).map_err(|error| bad(&error))?;
+    Ok(Some((vkey.parse().map_err(|error| bad(&error))?, said)))
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::log_keys::LogSigners;
+    use ledger::note::SigningNoteKey;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_the_published_one_vouches_for_is_published() {
+        let key = |seed| SigningNoteKey::from_seed("example.com/log", &[seed; 32]).expect("a fine name");
+        let (old, new) = (LogSigners::from(key(1)), LogSigners::from(key(2)));
+        let both = LogSigners::new(vec![key(2), key(1)]).expect("of one log");
+        let said = KeyNotes { notes: vec![old.sign_change(&both), both.sign_change(&new)] };
+        let added = KeyNotes { notes: said.notes[..1].to_vec() };
+        let published = format!("{}\n", old.verifiers());
+        assert!(is_vouched_for(&published, &old.verifiers(), &KeyNotes::default()));
+        assert!(is_vouched_for(&published, &both.verifiers(), &added));
+        assert!(is_vouched_for(&published, &new.verifiers(), &said));
+        assert!(!is_vouched_for(&published, &new.verifiers(), &KeyNotes::default()), "nobody says so");
+        assert!(!is_vouched_for(&published, &LogSigners::from(key(3)).verifiers(), &said));
+    }
 }

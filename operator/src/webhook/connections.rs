@@ -6,7 +6,7 @@ use connection::digest::{canonical, canonical_spec, spec_digest};
 use connection::refuse::Refusal;
 use connection::{BigQueryConnection, names, selection};
 use kube::ResourceExt as _;
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
@@ -82,7 +82,7 @@ pub fn check(connection: &BigQueryConnection) -> Vec<Refusal> {
         if !certificates.is_ok_and(|certificates| !certificates.is_empty()) {
             refusals.push(Refusal::new("recorder_ca", "spec.recorder.ca: not a certificate in PEM"));
         }
-        if let Err(error) = recorder.key.parse::<VerifierKey>() {
+        if let Err(error) = recorder.key.parse::<LogKeys>() {
             let sentence = format!("spec.recorder.key: {error}; take it from the recorder's log.vkey");
             refusals.push(Refusal::new("recorder_key", sentence));
         }

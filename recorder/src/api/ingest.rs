@@ -57,8 +57,8 @@ async fn record(api: &Api, headers: &HeaderMap, body: &mut Body) -> Result<Ackno
     let submission = read_submission(speaker, bytes).await?;
     let placed = api.queue.record(submission, room).await?;
     wait_for_witnesses(api, &placed).await?;
-    let receipt = Receipt { origin: api.key.verifier().name().into(), entries: placed.entries };
-    Ok(Acknowledgement { receipt: receipt.sign(&api.key), envelopes: placed.envelopes })
+    let receipt = Receipt { origin: api.signer.origin(), entries: placed.entries };
+    Ok(Acknowledgement { receipt: receipt.sign(&api.signer), envelopes: placed.envelopes })
 }
 
 /// Where receipts wait for the witnesses: until they have cosigned a checkpoint that covers these entries.

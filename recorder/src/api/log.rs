@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
@@ -25,6 +26,11 @@ fn nothing_there() -> Refusal {
     Refusal::new(Reason::NotFound, "the log has nothing here")
 }
 
+fn deleted(entry: u64) -> Refusal {
+    let message = format!("this was deleted for good; entry {entry} of the log says by whom, and why");
+    Refusal::new(Reason::BlobDeleted, message).of_entry(entry)
+}
+
 /// `GET /log/checkpoint`
 pub async fn checkpoint(State(api): State<Arc<Api>>) -> Response {
     let newest = api.reader.published();
@@ -39,6 +45,11 @@ pub async fn checkpoint(State(api): State<Arc<Api>>) -> Response {
 pub async fn witnessed(State(api): State<Arc<Api>>) -> Result<Response, Refusal> {
     let newest = api.witnessed.newest.borrow().clone();
     newest.as_ref().map(note).ok_or_else(nothing_there)
+}
+
+/// `GET /log/keys`: a JSON object with `notes`, oldest first.
+pub async fn keys(State(api): State<Arc<Api>>) -> Response {
+    ([(header::CACHE_CONTROL, NEVER)], Json(&*api.signer.notes())).into_response()
 }
 
 fn note(published: &Published) -> Response {
@@ -81,9 +92,10 @@ pub async fn entry(State(api): State<Arc<Api>>, Path(index): Path<String>) -> Re
 /// `GET /v1/blobs/<64 hexadecimal digits>`: salt and content, whose SHA-256 is the name.
 ///
 /// # Errors
-/// [`Reason::NotFound`]: there is no such blob, or it was deleted.
+/// [`Reason::NotFound`]: there is no such blob. [`Reason::BlobDeleted`]: it was deleted.
 pub async fn blob(State(api): State<Arc<Api>>, Path(hex): Path<String>) -> Result<Response, Refusal> {
     let digest: Digest = format!("sha256:{hex}").parse().map_err(|_| nothing_there())?;
-    let bytes = api.read(move |log| log.blob(&digest)).await?.ok_or_else(nothing_there)?;
-    Ok(answer(OCTETS, NEVER, bytes))
+    let bytes = api.read(move |log| log.blob(&digest)).await?;
+    let absent = || api.reader.deleted().entry(&digest).map_or_else(nothing_there, deleted);
+    bytes.map(|bytes| answer(OCTETS, NEVER, bytes)).ok_or_else(absent)
 }

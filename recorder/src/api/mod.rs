@@ -8,6 +8,7 @@
 //! | `POST /v1/exports` | readers | [`exports`]: that a bundle is taken out becomes an entry |
 //! | `GET /v1/entries/<index>` | readers | [`log`]: one leaf |
 //! | `GET /v1/blobs/<hex>` | readers | one blob, salt and content |
+//! | `GET /log/keys` | everyone | what was said when the log's keys were changed |
 //! | `GET /log/witnessed` | everyone | the newest checkpoint that enough witnesses cosigned |
 //! | `GET /log/checkpoint`, `/log/tile/<level>/...` | everyone | the log's public half |
 //! | `GET /log/tile/entries/...` | readers | entry bundles |
@@ -30,7 +31,6 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, header};
-use ledger::note::SigningNoteKey;
 use tokio::sync::{Semaphore, watch};
 
 use crate::authn::{Identity, Verifier};
@@ -39,6 +39,7 @@ use crate::index::Searcher;
 use crate::metrics::Metrics;
 use crate::sequencer::Queue;
 use crate::store::error::StoreError;
+use crate::store::keys::Signer;
 use crate::store::publish::Published;
 use crate::store::reader::LogReader;
 
@@ -61,7 +62,7 @@ pub struct Api {
     /// To the sequencer.
     pub queue: Queue,
     /// Signs receipts.
-    pub key: SigningNoteKey,
+    pub signer: Signer,
     /// Reads the log.
     pub reader: LogReader,
     /// Asks the index.
@@ -81,7 +82,7 @@ impl Api {
     pub fn new(
         verifier: Arc<Verifier>,
         queue: Queue,
-        key: SigningNoteKey,
+        signer: Signer,
         reader: LogReader,
         searcher: Searcher,
         witnessed: Witnessed,
@@ -91,7 +92,7 @@ impl Api {
         Self {
             verifier,
             queue,
-            key,
+            signer,
             reader,
             searcher,
             witnessed,
@@ -115,6 +116,7 @@ impl Api {
             .merge(readers)
             .route("/v1/batches", post(ingest::batch))
             .route("/log/checkpoint", get(log::checkpoint))
+            .route("/log/keys", get(log::keys))
             .route("/log/witnessed", get(log::witnessed))
             .route("/log/tile/{*path}", get(log::tile))
             .fallback(|| async { Refusal::new(Reason::NotFound, "there is nothing here") })

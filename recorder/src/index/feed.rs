@@ -33,6 +33,8 @@ pub struct Indexer {
     connection: Connection,
     log: LogReader,
     progress: watch::Sender<Progress>,
+    /// Entries in the index. `progress` says so when what was taken out of it left no trace.
+    covered: u64,
     /// Under way until the log is reached for the first time.
     rebuild: Option<Rebuild>,
     metrics: Arc<Metrics>,
@@ -51,7 +53,7 @@ impl Indexer {
         metrics.index_size.set(signed(covered));
         metrics.index_rebuilding.set(rebuild.is_some().into());
         let progress = watch::Sender::new(Progress { covered, rebuilding: rebuild.is_some() });
-        Ok(Self { connection, log, progress, rebuild, metrics })
+        Ok(Self { connection, log, progress, covered, rebuild, metrics })
     }
 
     /// Sees how far the index goes.
@@ -85,7 +87,8 @@ impl Indexer {
     /// # Errors
     /// What stands in the way. What is covered stays right.
     pub fn catch_up(&mut self, size: u64) -> Result<(), IndexError> {
-        let mut covered = self.progress.borrow().covered;
+        self.purge()?;
+        let mut covered = self.covered;
         while covered < size {
             let recent = self.log.recent(covered);
             let end = size.min((covered / TILE_WIDTH) * TILE_WIDTH + CHUNK);
@@ -96,13 +99,26 @@ impl Indexer {
                 Some(recent) => add_recent(&mut rows, recent, covered, end)?,
                 None => add_stored(&mut rows, &self.log, covered, end)?,
             }
-            rows.finish()?;
+            if rows.finish()? {
+                schema::note_purge(&transaction)?;
+            }
             transaction
                 .prepare_cached("UPDATE meta SET value = ? WHERE name = 'size'")?
                 .execute([end.to_string()])?;
             transaction.commit()?;
             covered = end;
+            self.covered = covered;
+            self.purge()?;
             self.reached(covered);
+        }
+        Ok(())
+    }
+
+    /// Leaves no trace of what was taken out, also of what was before an earlier error or start.
+    fn purge(&mut self) -> Result<(), IndexError> {
+        if schema::must_purge(&self.connection)? {
+            schema::purge(&self.connection)?;
+            self.reached(self.covered);
         }
         Ok(())
     }

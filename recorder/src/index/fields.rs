@@ -24,6 +24,7 @@ pub(super) struct Fields {
     pub(super) end: Option<SessionEnd>,
     pub(super) lost: Option<SessionLost>,
     pub(super) hole: Option<Hole>,
+    pub(super) deleted: Option<Deleted>,
     pub(super) intent: Option<Intent>,
     pub(super) progress: Option<Progress>,
     pub(super) outcome: Option<Outcome>,
@@ -58,6 +59,15 @@ pub(super) struct Intent {
 #[derive(Debug, Deserialize)]
 pub(super) struct Job {
     pub(super) id: String,
+}
+
+/// A text that is not to be found any more.
+#[derive(Debug, Deserialize)]
+pub(super) struct Deleted {
+    /// The entries that name it.
+    pub(super) entries: Vec<u64>,
+    /// How many do, of which these are the first.
+    pub(super) named: u64,
 }
 
 #[derive(Debug, Deserialize)]

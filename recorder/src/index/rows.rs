@@ -6,7 +6,7 @@ use ledger::entry::{Entry, Subject, Workload};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
-use super::fields::{Fields, Intent, Outcome};
+use super::fields::{Deleted, Fields, Intent, Outcome};
 use super::query::{nanos, signed};
 use super::tally::Tally;
 use super::{IndexError, schema};
@@ -26,6 +26,8 @@ pub(super) struct Rows<'a> {
     log: &'a LogReader,
     /// What the entries were published with, if that is at hand.
     recent: Option<&'a Snapshot>,
+    /// Words were taken out.
+    forgot: bool,
 }
 
 /// Where an entry lies, and what it says.
@@ -41,7 +43,7 @@ impl<'a> Rows<'a> {
         log: &'a LogReader,
         recent: Option<&'a Snapshot>,
     ) -> Self {
-        Self { transaction, tally: Tally::default(), log, recent }
+        Self { transaction, tally: Tally::default(), log, recent, forgot: false }
     }
 
     /// Adds an entry.
@@ -64,15 +66,19 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Writes what was counted meanwhile.
-    pub(super) fn finish(self) -> Result<(), IndexError> {
-        self.tally.write(self.transaction)
+    /// Writes what was counted meanwhile. True when words were taken out: then traces of them are left in the file.
+    pub(super) fn finish(self) -> Result<bool, IndexError> {
+        self.tally.write(self.transaction)?;
+        Ok(self.forgot)
     }
 
     /// What the recorder says of a session.
     fn add_recorders(&mut self, index: u64, fields: &Fields) -> Result<(), IndexError> {
         if let Some(lost) = &fields.lost {
             self.tally.lost(lost.session, index);
+        }
+        if let Some(deleted) = &fields.deleted {
+            self.forget(deleted)?;
         }
         if let Some(hole) = &fields.hole {
             self.tally.hole(hole);
@@ -86,6 +92,22 @@ impl<'a> Rows<'a> {
                     signed(hole.from),
                     signed(hole.to)
                 ])?;
+        }
+        Ok(())
+    }
+
+    /// A text was deleted: its words are not to be found any more. Where more entries name it than the deletion lists, words of
+    /// them stay until the index is built again.
+    fn forget(&mut self, deleted: &Deleted) -> Result<(), IndexError> {
+        let mut delete = self.transaction.prepare_cached("DELETE FROM words WHERE rowid = ?")?;
+        for index in &deleted.entries {
+            self.forgot |= delete.execute([signed(*index)])? > 0;
+        }
+        if deleted.named > deleted.entries.len() as u64 {
+            tracing::warn!(
+                named = deleted.named,
+                "delete the index, so that no word of a deleted text is left in it"
+            );
         }
         Ok(())
     }

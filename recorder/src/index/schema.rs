@@ -18,6 +18,9 @@ const CHECKPOINT_PAGES: i64 = 4096;
 /// Most memory for pages that the index is fed through, in KiB.
 const CACHE_KIB: i64 = 8 * 1024;
 
+/// How long a purge waits for searches to end that read what was there before. A search is ended after ten seconds.
+const PURGE_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     -- One row for each call.intent; `idx` is its index in the log.
@@ -156,6 +159,45 @@ fn prepare(connection: &Connection) -> Result<(), IndexError> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+/// Notes that something was taken out, in the transaction that takes it out.
+pub(super) fn note_purge(connection: &Connection) -> Result<(), IndexError> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('purge', 'due')", [])?;
+    Ok(())
+}
+
+/// Was something taken out, of which traces may be left?
+pub(super) fn must_purge(connection: &Connection) -> Result<bool, IndexError> {
+    Ok(meta(connection, "purge")?.is_some())
+}
+
+/// Writes the whole index anew, without what was taken out of it: SQLite leaves that in its files otherwise. Takes as long as
+/// writing it, and as much room again; searches are answered meanwhile.
+///
+/// # Errors
+/// SQLite's: then it must be done again.
+pub fn purge(connection: &Connection) -> Result<(), IndexError> {
+    let begun = std::time::Instant::now();
+    // Merging all of it drops the words that were marked as gone; then no page is kept that held them.
+    connection.execute("INSERT INTO words (words) VALUES ('optimize')", [])?;
+    connection.execute_batch("VACUUM")?;
+    let deadline = begun + PURGE_LIMIT;
+    loop {
+        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy == 0 {
+            break;
+        }
+        if std::time::Instant::now() > deadline {
+            let what =
+                "searches keep the index's own log from being emptied: what was deleted is still in it";
+            return Err(IndexError::Query(what.into()));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    connection.execute("DELETE FROM meta WHERE name = 'purge'", [])?;
+    tracing::info!(took = ?begun.elapsed(), "wrote the search index anew, without what was deleted");
     Ok(())
 }
 

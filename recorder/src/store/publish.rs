@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use ledger::checkpoint::Checkpoint;
 use ledger::digest::Digest;
-use ledger::note::SigningNoteKey;
 use ledger::tile::{Level, TILE_WIDTH, Tile, push_entry};
 use ledger::tree::{Frontier, Hash, leaf_hash};
 use tokio::sync::watch;
 
 use super::error::{StoreError, at};
 use super::files::{Files, put, put_durably};
+use super::keys::Signer;
 use super::tail::{Snapshot, Tail};
 use super::wal;
 use crate::metrics::Metrics;
@@ -58,7 +58,7 @@ pub fn tile_path(tile: Tile) -> String {
 /// Writes everything but the write-ahead log.
 pub struct Publisher {
     files: Arc<dyn Files>,
-    key: SigningNoteKey,
+    signer: Signer,
     frontier: Frontier,
     /// The entries of the last, partial bundle, in the bundle's format.
     bundle: Vec<u8>,
@@ -74,12 +74,12 @@ impl Publisher {
     #[must_use]
     pub fn new(
         files: Arc<dyn Files>,
-        key: SigningNoteKey,
+        signer: Signer,
         (frontier, bundle): (Frontier, Vec<u8>),
         published: watch::Sender<Published>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { files, key, frontier, bundle, filled: Vec::new(), published, metrics }
+        Self { files, signer, frontier, bundle, filled: Vec::new(), published, metrics }
     }
 
     /// Publishes what comes into the tail, until it is closed and empty.
@@ -161,7 +161,7 @@ impl Publisher {
     /// The commit point.
     fn write_checkpoint(&self) -> Result<(), StoreError> {
         let (size, root) = (self.frontier.size(), self.frontier.root());
-        let note = sign_checkpoint(&self.key, size, root);
+        let note = sign_checkpoint(&self.signer, size, root);
         put_durably(&*self.files, CHECKPOINT_FILE, note.as_bytes(), false)?;
         self.published.send_replace(Published { size, at: Timestamp::now(), note: note.into() });
         self.metrics.checkpoint(size);
@@ -182,7 +182,7 @@ impl Publisher {
     }
 }
 
-/// A checkpoint of the key's own log.
-pub(crate) fn sign_checkpoint(key: &SigningNoteKey, size: u64, root: Hash) -> String {
-    Checkpoint { origin: key.verifier().name().into(), size, root }.sign(key)
+/// A checkpoint of the signer's own log.
+pub(crate) fn sign_checkpoint(signer: &Signer, size: u64, root: Hash) -> String {
+    Checkpoint { origin: signer.origin(), size, root }.sign(signer)
 }

@@ -7,6 +7,7 @@ use ledger::digest::Digest;
 use ledger::tile::{Level, TILE_WIDTH, Tile, parse_bundle};
 use tokio::sync::watch;
 
+use super::deleted::Deleted;
 use super::error::{StoreError, at};
 use super::files::Files;
 use super::publish::{Published, blob_path, tile_path};
@@ -18,13 +19,37 @@ pub struct LogReader {
     files: Arc<dyn Files>,
     tail: Arc<Tail>,
     published: watch::Receiver<Published>,
+    deleted: Deleted,
 }
 
 impl LogReader {
     /// A reader of the log that `tail` continues.
     #[must_use]
-    pub fn new(files: Arc<dyn Files>, tail: Arc<Tail>, published: watch::Receiver<Published>) -> Self {
-        Self { files, tail, published }
+    pub fn new(
+        files: Arc<dyn Files>,
+        tail: Arc<Tail>,
+        published: watch::Receiver<Published>,
+        deleted: Deleted,
+    ) -> Self {
+        Self { files, tail, published, deleted }
+    }
+
+    /// The blobs that were deleted.
+    #[must_use]
+    pub fn deleted(&self) -> &Deleted {
+        &self.deleted
+    }
+
+    /// Entries in the log, those that no checkpoint covers yet included.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.tail.size()
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn files(&self) -> Arc<dyn Files> {
+        self.files.clone()
     }
 
     /// The newest checkpoint.

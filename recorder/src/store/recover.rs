@@ -6,16 +6,17 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use ledger::checkpoint::Checkpoint;
-use ledger::note::SigningNoteKey;
+use ledger::log_keys::KeyNotes;
 use ledger::tile::{Level, TILE_WIDTH, Tile};
 use ledger::tree::Frontier;
 use tokio::sync::watch;
 
 use super::check::{self, Whole};
+use super::deleted::Deleted;
 use super::error::{StoreError, at};
 use super::files::{Files, put_durably};
-use super::keys;
-use super::publish::{CHECKPOINT_FILE, Published, Publisher, sign_checkpoint, tile_path};
+use super::keys::{self, Signer};
+use super::publish::{CHECKPOINT_FILE, Published, Publisher, blob_path, sign_checkpoint, tile_path};
 use super::reader::LogReader;
 use super::tail::{EARLY_BYTES, Tail};
 use super::wal::{self, Wal};
@@ -24,8 +25,8 @@ use crate::metrics::Metrics;
 
 /// An open data directory.
 pub struct Opened {
-    /// The log's key.
-    pub key: SigningNoteKey,
+    /// Signs with the log's keys.
+    pub signer: Signer,
     /// Continues the write-ahead log.
     pub wal: Wal,
     /// Entries that wait for a checkpoint; none yet.
@@ -45,8 +46,9 @@ pub struct Opened {
 /// # Errors
 /// [`StoreError`]: the directory is another log's, damaged, or can't be read or written.
 pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Result<Opened, StoreError> {
-    let key = keys::load_or_make(&*files, origin)?;
-    let (checkpoint, note) = load_checkpoint(&*files, &key)?;
+    let keys = keys::load_or_make(&*files, origin)?;
+    let signer = Signer::new(keys.clone(), KeyNotes::default());
+    let (checkpoint, note) = load_checkpoint(&*files, &signer)?;
     let mut history = History::default();
     let edge = check_in_time(&*files, &checkpoint, &mut history, &metrics)?;
     remove_outgrown(&*files, checkpoint.size)?;
@@ -54,14 +56,19 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     let published = Published { size: checkpoint.size, at: Timestamp::now(), note: note.into() };
     let (sender, receiver) = watch::channel(published);
     let tail = Arc::new(Tail::new(checkpoint.size));
-    let mut publisher = Publisher::new(files.clone(), key.clone(), edge, sender, metrics);
+    let mut publisher = Publisher::new(files.clone(), signer.clone(), edge, sender, metrics);
 
     let torn_bytes = replay(&*files, &tail, &mut publisher, &mut history)?;
     let wal = Wal::new(files.clone())?;
     wal::remove_all(&*files)?;
     history.sessions.hear_all();
-    let reader = LogReader::new(files, tail.clone(), receiver);
-    Ok(Opened { key, wal, tail, publisher, reader, history, torn_bytes })
+    let notes = KeyNotes { notes: std::mem::take(&mut history.key_notes) };
+    keys::store_notes(&*files, &notes)?;
+    signer.begin(keys, notes);
+    let deleted = Deleted::new(std::mem::take(&mut history.deleted));
+    remove_deleted(&*files, &deleted)?;
+    let reader = LogReader::new(files, tail.clone(), receiver, deleted);
+    Ok(Opened { signer, wal, tail, publisher, reader, history, torn_bytes })
 }
 
 /// Checks the whole log, and says how long that took: it grows with the log, and nobody is acknowledged meanwhile.
@@ -100,7 +107,7 @@ fn remove_outgrown(files: &dyn Files, size: u64) -> Result<(), StoreError> {
 }
 
 /// The newest checkpoint, verified; that of an empty log if this is a new one.
-fn load_checkpoint(files: &dyn Files, key: &SigningNoteKey) -> Result<(Checkpoint, String), StoreError> {
+fn load_checkpoint(files: &dyn Files, signer: &Signer) -> Result<(Checkpoint, String), StoreError> {
     if files.len(CHECKPOINT_FILE).map_err(at("look at", CHECKPOINT_FILE))?.is_none() {
         let begun = !wal::segments(files)?.is_empty()
             || files.len("log/tile").map_err(at("look at", "log/tile"))?.is_some();
@@ -112,14 +119,27 @@ fn load_checkpoint(files: &dyn Files, key: &SigningNoteKey) -> Result<(Checkpoin
             ));
         }
         files.create_dir("log").map_err(at("create", "log"))?;
-        let note = sign_checkpoint(key, 0, Frontier::default().root());
+        let note = sign_checkpoint(signer, 0, Frontier::default().root());
         put_durably(files, CHECKPOINT_FILE, note.as_bytes(), false)?;
     }
     let note = files.read(CHECKPOINT_FILE).map_err(at("read", CHECKPOINT_FILE))?;
-    let checkpoint = Checkpoint::verify(&note, key.verifier())
+    let checkpoint = Checkpoint::verify(&note, &signer.keys().verifiers())
         .map_err(|error| StoreError::corrupt(CHECKPOINT_FILE, 0, error.to_string()))?;
     let note = String::from_utf8(note).map_err(|_| StoreError::corrupt(CHECKPOINT_FILE, 0, "not text"))?;
     Ok((checkpoint, note))
+}
+
+/// A blob that the log says was deleted goes, where it came back: with a copy of the directory, or because the recorder was stopped
+/// in between.
+fn remove_deleted(files: &dyn Files, deleted: &Deleted) -> Result<(), StoreError> {
+    for digest in deleted.all() {
+        let path = blob_path(&digest);
+        if files.len(&path).map_err(at("look at", &path))?.is_some() {
+            files.remove(&path).map_err(at("remove", &path))?;
+            tracing::warn!(%digest, "removed a blob that the log says was deleted");
+        }
+    }
+    Ok(())
 }
 
 /// Brings what the write-ahead log has beyond the checkpoint into the log. Says how many torn bytes its end has.

@@ -126,6 +126,11 @@ impl Wal {
         Ok(())
     }
 
+    /// Lets the next record begin a new segment, so that what lies in the ones before goes when a checkpoint covers it.
+    pub fn begin_segment(&mut self) {
+        self.segment = None;
+    }
+
     /// The current segment, or a new one when that is long or old.
     fn segment_for(&mut self, first: u64) -> Result<&mut Segment, StoreError> {
         let fits = |segment: &Segment| segment.bytes < SEGMENT_BYTES && segment.begun.elapsed() < SEGMENT_AGE;

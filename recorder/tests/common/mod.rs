@@ -27,7 +27,7 @@ use ledger::batch::{Batch, MEDIA_TYPE};
 use ledger::blob::{Blob, BlobRef};
 use ledger::call::{Access, CallResult, Intent, Outcome, Reported, TableUse};
 use ledger::digest::Digest;
-use ledger::note::VerifierKey;
+use ledger::log_keys::LogKeys;
 use ledger::receipt::{Acknowledgement, Receipt, ReceiptEntry};
 use ledger::statement::{
     Body, Claimed, Connection, Observed, SessionEnd, SessionStart, Statement, VERSION, kind,
@@ -252,7 +252,7 @@ pub fn skipped(why: &str) {
 pub struct Client {
     pub https: HttpsClient,
     pub address: SocketAddr,
-    pub vkey: VerifierKey,
+    pub vkey: LogKeys,
     reader: String,
 }
 
@@ -498,7 +498,7 @@ pub fn verify(files: Arc<dyn Files>, acknowledged: &Acknowledged) -> u64 {
     use ledger::tile::{Level, TILE_WIDTH, Tile, parse_bundle};
     use ledger::verify::LogSource as _;
     let source = LogFiles(files);
-    let vkey: VerifierKey = String::from_utf8(source.0.read("log.vkey").unwrap()).unwrap().parse().unwrap();
+    let vkey: LogKeys = String::from_utf8(source.0.read("log.vkey").unwrap()).unwrap().parse().unwrap();
     let report = ledger::verify::verify_log(&source, &vkey, |_| ()).unwrap();
     assert_eq!(report.findings, []);
     assert_eq!(report.blobs_absent, 0);

@@ -54,7 +54,7 @@ async fn a_real_log_is_what_the_formats_say() {
 }
 
 /// Every entry fits the schema, and no entry that lacks something does. Returns the kinds seen.
-fn the_schema_holds(leaves: &[Vec<u8>]) -> BTreeSet<String> {
+pub(crate) fn the_schema_holds(leaves: &[Vec<u8>]) -> BTreeSet<String> {
     let schema = std::fs::read(root().join("docs/schema/entry.v1.schema.json")).unwrap();
     let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
     let mut kinds = BTreeSet::new();

@@ -6,6 +6,7 @@ mod formats;
 mod grpc;
 mod keyless;
 mod keyless_stand;
+mod keys;
 mod named;
 mod promises;
 mod replay;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use deliver::{Deliver, DeliverSettings, Draft, ProgressSettings, RecorderSettings, Way};
+use deliver::{Deliver, DeliverSettings, Draft, PinnedKeys, ProgressSettings, RecorderSettings, Way};
 use ledger::call::{CallResult, Intent, Outcome};
 use ledger::statement::{Claimed, Connection, Observed, SessionStart};
 use prometheus::Registry;
@@ -39,12 +39,11 @@ async fn a_recorder_that_rolls_back_ends_the_session() {
 }
 
 fn settings(stand: &Stand, recorder: &Recorder) -> DeliverSettings {
-    let key = std::fs::read_to_string(stand.data().join("log.vkey")).unwrap();
     DeliverSettings {
         recorder: RecorderSettings {
             url: format!("https://{}", recorder.address).parse().unwrap(),
             way: Way::new(stand.recorder_ca()).unwrap(),
-            key: key.trim().parse().unwrap(),
+            keys: PinnedKeys::read(&stand.data().join("log.vkey")).unwrap(),
             token_file: stand.path("token"),
         },
         connection: Connection {
