@@ -200,6 +200,7 @@ fn write(file: &Path, entries: u64) {
     };
     let bytes = serde_json::to_vec(&manifest).unwrap();
     let export = ReadExport {
+        cluster: String::new(),
         reader: "audit/auditor".into(),
         manifest: Digest::of(&bytes),
         filter: String::new(),

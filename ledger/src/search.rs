@@ -4,6 +4,8 @@
 //! An answer is found through an index, which is never evidence: each call names the indexes of its entries, and those can
 //! be proved.
 
+pub mod access;
+pub mod entries;
 pub mod export;
 pub mod sessions;
 
@@ -36,6 +38,9 @@ pub const MAX_WAIT_SECONDS: u64 = 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Query {
+    /// Only what is of this namespace: it takes no right to read others. Absent: all that the reader may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The agent, as `namespace/service-account`; `namespace/` alone stands for all of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,

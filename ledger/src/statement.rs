@@ -46,6 +46,14 @@ pub mod kind {
     pub const LOG_KEY: &str = "log.key";
     /// A blob was deleted, for good.
     pub const LOG_DELETED: &str = "log.deleted";
+    /// Somebody looked for calls.
+    pub const READ_SEARCH: &str = "read.search";
+    /// Somebody followed new calls.
+    pub const READ_FOLLOW: &str = "read.follow";
+    /// Somebody looked for sessions.
+    pub const READ_SESSIONS: &str = "read.sessions";
+    /// Somebody read entries, and perhaps their blobs.
+    pub const READ_ENTRIES: &str = "read.entries";
     /// Somebody took evidence out, as a bundle.
     pub const READ_EXPORT: &str = "read.export";
 }
@@ -208,6 +216,18 @@ pub struct Body {
     /// `log.deleted`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<BlobDeleted>,
+    /// `read.search`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Read>,
+    /// `read.follow`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Read>,
+    /// `read.sessions`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Read>,
+    /// `read.entries`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<Read>,
     /// `read.export`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<ReadExport>,
@@ -229,6 +249,10 @@ impl Body {
             self.hole.is_some().then_some(kind::LOG_HOLE),
             self.key.is_some().then_some(kind::LOG_KEY),
             self.deleted.is_some().then_some(kind::LOG_DELETED),
+            self.search.is_some().then_some(kind::READ_SEARCH),
+            self.follow.is_some().then_some(kind::READ_FOLLOW),
+            self.sessions.is_some().then_some(kind::READ_SESSIONS),
+            self.entries.is_some().then_some(kind::READ_ENTRIES),
             self.export.is_some().then_some(kind::READ_EXPORT),
         ];
         let mut kinds = present.into_iter().flatten();
@@ -375,13 +399,38 @@ pub const MAX_NAMED_BY: usize = 1024;
 /// Greatest length of `by` and of `reason` in what a person ordered, in bytes. An order with a longer one is refused.
 pub const MAX_ORDER_TEXT: usize = 512;
 
+/// `read.search`, `read.follow`, `read.sessions`, `read.entries`, said by the recorder: somebody reads. It is in the log before the
+/// reader has the answer. Requests for the same that follow soon are counted, and said in a second entry, the read's last word.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Read {
+    /// Who, from a token that the recorder verified: `namespace/service-account`, or `user:NAME`.
+    pub reader: String,
+    /// The cluster, or the issuer, that vouches for the reader.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// What was asked for, as a query string; at most [`MAX_FILTER`] bytes. For `read.entries` the places that were read:
+    /// `entries=3-5,9`.
+    pub filter: String,
+    /// How many calls, sessions or entries were given, so far.
+    pub found: u64,
+    /// How many requests that took, so far.
+    pub requests: u64,
+    /// In a read's last word: index of the entry that began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
+}
+
 /// `read.export`, said by the recorder: a reader takes out a bundle. It is in the log before the bundle is whole, and the
 /// bundle proves that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadExport {
-    /// Who, from a token that the recorder verified: `namespace/service-account`.
+    /// Who, from a token that the recorder verified: `namespace/service-account`, or `user:NAME`.
     pub reader: String,
+    /// The cluster, or the issuer, that vouches for the reader.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     /// SHA-256 of the bundle's manifest.
     pub manifest: Digest,
     /// What was asked for, as the query string of a search; at most [`MAX_FILTER`] bytes.

@@ -21,11 +21,13 @@ use crate::api::stall::Patience;
 use crate::api::{Api, Witnessed, server};
 use crate::authn::Verifier;
 use crate::authn::source::KeysError;
+use crate::authz::AccessControl;
 use crate::config::Config;
 use crate::descriptors;
 use crate::index::{IndexError, Indexer, Progress, Searcher};
 use crate::metrics::{Metrics, RELOAD_CERTIFICATE, RELOAD_KEYS};
 use crate::orders::carry_out::Orders;
+use crate::reads::Reads;
 use crate::sequencer::{Queue, Sequencer};
 use crate::store::error::StoreError;
 use crate::store::files::{LocalFiles, Lock};
@@ -37,6 +39,9 @@ use crate::witness::Witnesses;
 
 /// How long a drain waits for requests that are under way.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long the last words of reads may take.
+pub const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the last writes may take.
 pub const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -103,6 +108,7 @@ pub struct App {
     pub admin: SocketAddr,
     drain: Drain,
     queue: Queue,
+    reads: Arc<Reads>,
     sequencer: Worker,
     publisher: Worker,
     indexer: Worker,
@@ -122,6 +128,7 @@ impl App {
         let readiness = Readiness::default();
         let (recovering, listening) = (readiness.wait_for("recovery"), readiness.wait_for("listener"));
         let verifier = Arc::new(Verifier::new(config.trusted()).await?);
+        let access = AccessControl::new(&config.trusted())?;
         let certificate = Arc::new(Certificate::read(config.tls_cert.clone(), config.tls_key.clone())?);
         let (admin_listener, admin) = listen(config.admin).await?;
         let mut tasks = vec![tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness))];
@@ -147,10 +154,12 @@ impl App {
         drop(recovering);
 
         let newest = watch_witnesses(&config, &reader, &metrics, &mut tasks)?;
+        let reads = Arc::new(Reads::new(queue.clone()));
+        tasks.push(tokio::spawn(reads.clone().watch()));
         let witnessed = Witnessed { newest, wait: config.wait_for_witnesses };
         let api = Arc::new(Api::new(
-            verifier,
-            queue.clone(),
+            (verifier, access),
+            (queue.clone(), reads.clone()),
             signer.clone(),
             reader.clone(),
             searcher,
@@ -174,7 +183,7 @@ impl App {
         tasks.push(tokio::spawn(orders(&config, (listen, admin), &queue, &reader, &signer, index).run()));
         drop(listening);
         tracing::info!(%listen, %admin, origin = config.origin, "the recorder is ready");
-        Ok(Self { listen, admin, drain, queue, sequencer, publisher, indexer, tasks, _lock: lock })
+        Ok(Self { listen, admin, drain, queue, reads, sequencer, publisher, indexer, tasks, _lock: lock })
     }
 
     /// Runs until `shutdown` is heard, then stops in order; or until a write fails.
@@ -192,10 +201,14 @@ impl App {
 
     /// Takes no more connections, lets requests finish if that makes sense, says goodbye in the log and publishes it.
     async fn finish(self, drain: bool) -> Result<(), AppError> {
-        let Self { drain: running, queue, mut sequencer, mut publisher, mut indexer, tasks, .. } = self;
+        let Self { drain: running, queue, reads, mut sequencer, mut publisher, mut indexer, tasks, .. } =
+            self;
         let limit = if drain { DRAIN_LIMIT } else { Duration::ZERO };
         if !running.run(limit).await && drain {
             tracing::warn!("some requests did not finish in time");
+        }
+        if drain && tokio::time::timeout(LAST_WORDS_LIMIT, reads.close(Duration::ZERO)).await.is_err() {
+            tracing::warn!("not every read has its last word in the log");
         }
         let stopping = tokio::task::spawn_blocking(move || queue.stop());
         let ended = async {

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::authn::review::ReviewSettings;
+use crate::authn::api_server::ReviewSettings;
 use crate::authn::source::Location;
-use crate::authn::verifier::{Means, Rules, Trust};
+use crate::authn::verifier::{AccessSettings, Means, Rules, Trust};
 use crate::config::accounts;
 
 /// In the place of a JWKS: the issuer says where it is.
@@ -34,6 +34,10 @@ struct Entry {
     jwks: Option<String>,
     #[serde(default)]
     token_review: Option<String>,
+    #[serde(default)]
+    access_review: Option<String>,
+    #[serde(default)]
+    user_tokens: bool,
     #[serde(default)]
     jwks_ca: Option<PathBuf>,
     #[serde(default)]
@@ -79,10 +83,13 @@ fn trust(entry: Entry) -> Result<Trust, String> {
         operators,
         readers,
     };
-    let Entry { jwks, token_review, jwks_ca, jwks_token, .. } = entry;
+    let Entry { jwks, token_review, access_review, user_tokens, jwks_ca, jwks_token, .. } = entry;
+    let access = access(access_review, user_tokens, jwks_ca.clone(), jwks_token.clone());
+    let access =
+        access.map_err(|(what, mistake)| format!("cluster {:?}, {what}: {mistake}", rules.cluster))?;
     let means = means(Some(&rules.issuer), jwks, token_review, jwks_ca, jwks_token);
     let means = means.map_err(|(what, mistake)| format!("cluster {:?}, {what}: {mistake}", rules.cluster))?;
-    Ok(Trust { rules, means })
+    Ok(Trust { rules, means, access })
 }
 
 /// Who says that tokens are good; or which setting is wrong, and how.
@@ -116,6 +123,28 @@ pub(crate) fn means(
     }
 }
 
+/// Who says what a cluster's users and service accounts may read; or which setting is wrong, and how.
+///
+/// # Errors
+/// The name of a setting, and what is wrong with it.
+pub(crate) fn access(
+    server: Option<String>,
+    user_tokens: bool,
+    ca: Option<PathBuf>,
+    token: Option<PathBuf>,
+) -> Result<Option<AccessSettings>, (&'static str, String)> {
+    let Some(server) = server else {
+        let alone = (
+            "user-tokens",
+            "says nothing without --access-review, which says what users may read".to_owned(),
+        );
+        return if user_tokens { Err(alone) } else { Ok(None) };
+    };
+    let server = https(&server).map_err(|mistake| ("access-review", mistake))?;
+    let token = token.ok_or_else(|| ("jwks-token", "is needed to ask the API server".to_owned()))?;
+    Ok(Some(AccessSettings { review: ReviewSettings { server, ca, token }, user_tokens }))
+}
+
 fn https(text: &str) -> Result<http::Uri, String> {
     let url: http::Uri = text.parse().map_err(|_| format!("{text:?} is not a URL"))?;
     if url.scheme_str() == Some("https") {
@@ -141,7 +170,8 @@ mod tests {
         let trusted = read_text(
             r#"[{"cluster":"eu","issuer":"https://eu.example","jwks":"discovery","readers":["audit/auditor"]},
                 {"cluster":"us","issuer":"https://us.example","jwks":"us.json","readerAudience":"auditors"},
-                {"cluster":"asia","issuer":"https://asia.example","tokenReview":"https://10.0.0.1:6443","jwksToken":"t"}]"#,
+                {"cluster":"asia","issuer":"https://asia.example","tokenReview":"https://10.0.0.1:6443","jwksToken":"t",
+                 "accessReview":"https://10.0.0.1:6443","userTokens":true}]"#,
         )
         .expect("good");
         assert!(
@@ -150,6 +180,10 @@ mod tests {
         assert_eq!(trusted[0].rules.reader_audience, "bqwitness-recorder");
         assert_eq!(trusted[1].rules.reader_audience, "auditors");
         assert!(matches!(&trusted[2].means, Means::Review(_)));
+        assert!(
+            trusted[0].access.is_none()
+                && trusted[2].access.as_ref().is_some_and(|access| access.user_tokens)
+        );
     }
 
     #[test]
@@ -163,6 +197,8 @@ mod tests {
             (r#"[{"cluster":"a","issuer":"i","jwks":"discovery"}]"#, "issuer:"),
             (r#"[{"cluster":"a","issuer":"i","tokenReview":"https://x"}]"#, "jwks-token"),
             (r#"[{"cluster":"a","issuer":"i","jwks":"j","readers":["x"]}]"#, "readers: \"x\""),
+            (r#"[{"cluster":"a","issuer":"i","jwks":"j","accessReview":"https://x"}]"#, "jwks-token"),
+            (r#"[{"cluster":"a","issuer":"i","jwks":"j","userTokens":true}]"#, "user-tokens"),
         ] {
             let mistake = read_text(text).expect_err("bad");
             assert!(mistake.contains(part), "{part} is not in {mistake}");

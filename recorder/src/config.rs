@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser};
 use runtime::telemetry::LogFormat;
 
-use crate::authn::review::ReviewSettings;
+use crate::authn::api_server::ReviewSettings;
 use crate::authn::source::Location;
-use crate::authn::verifier::{Account, Means, Rules, Trust};
+use crate::authn::verifier::{AccessSettings, Account, Means, Rules, Trust};
 use crate::clusters;
 
 /// The recorder: an append-only log of what AI agents do in BigQuery.
@@ -54,6 +54,14 @@ pub struct Args {
     /// --jwks-ca and --jwks-token are for it then, and the token's account may create tokenreviews
     #[arg(long, env = "BQWITNESS_TOKEN_REVIEW", value_name = "URL")]
     token_review: Option<String>,
+    /// Ask the cluster's API server what a reader may read (SubjectAccessReview of entries and exports of bqwitness.dev), at
+    /// https://host:port; --jwks-ca and --jwks-token are for it, and the token's account may create subjectaccessreviews
+    #[arg(long, env = "BQWITNESS_ACCESS_REVIEW", value_name = "URL")]
+    access_review: Option<String>,
+    /// Let people read with the tokens that they have for that API server (it may create tokenreviews too). Whoever runs the
+    /// recorder then sees tokens that are good at the API server
+    #[arg(long, env = "BQWITNESS_USER_TOKENS", num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
+    user_tokens: String,
     /// File of further clusters to believe, each with an issuer, rules and roles of its own (JSON; see operations.md)
     #[arg(long, env = "BQWITNESS_CLUSTERS", value_name = "FILE")]
     clusters: Option<PathBuf>,
@@ -114,6 +122,8 @@ pub struct Config {
     pub rules: Rules,
     /// Who says that its tokens are good.
     pub means: Means,
+    /// Who says what its users and service accounts may read.
+    pub access: Option<AccessSettings>,
     /// The file of the other clusters.
     pub clusters: Option<PathBuf>,
     /// The other clusters.
@@ -177,6 +187,8 @@ impl Args {
             reader_audience,
             jwks,
             token_review,
+            access_review,
+            user_tokens,
             clusters,
             jwks_ca,
             jwks_token,
@@ -201,6 +213,9 @@ impl Args {
         let tls_key = mistakes.need("tls-key", tls_key);
         let issuer = mistakes.need("issuer", issuer.filter(|issuer| !issuer.is_empty()));
         let audience = mistakes.need("audience", Some(audience).filter(|audience| !audience.is_empty()));
+        let user_tokens = mistakes.take("user-tokens", user_tokens.parse::<bool>()).unwrap_or_default();
+        let access = clusters::access(access_review, user_tokens, jwks_ca.clone(), jwks_token.clone());
+        let access = access.map_err(|(flag, mistake)| mistakes.take::<(), _>(flag, Err(mistake))).ok();
         let means = clusters::means(issuer.as_deref(), jwks, token_review, jwks_ca, jwks_token);
         let means = means.map_err(|(flag, mistake)| mistakes.take::<(), _>(flag, Err(mistake))).ok();
         let others = clusters.as_deref().map_or(Ok(Vec::new()), clusters::read);
@@ -230,6 +245,7 @@ impl Args {
                 tls_key: tls_key?,
                 rules,
                 means: means?,
+                access: access?,
                 clusters,
                 others: others?,
                 witness_policy,
@@ -248,7 +264,8 @@ impl Config {
     /// Every cluster that is believed.
     #[must_use]
     pub fn trusted(&self) -> Vec<Trust> {
-        let first = Trust { rules: self.rules.clone(), means: self.means.clone() };
+        let first =
+            Trust { rules: self.rules.clone(), means: self.means.clone(), access: self.access.clone() };
         std::iter::once(first).chain(self.others.iter().cloned()).collect()
     }
 
@@ -270,6 +287,10 @@ impl Config {
                 (String::new(), server.to_string(), file(ca), Some(token.display().to_string()))
             }
         };
+        // One file each, for all that asks the cluster.
+        let asks = self.access.as_ref().map(|access| &access.review);
+        let ca = ca.or_else(|| asks.and_then(|asks| file(&asks.ca)));
+        let token = token.or_else(|| asks.map(|asks| asks.token.display().to_string()));
         let lines = [
             ("data", self.data.display().to_string()),
             ("listen", self.listen.to_string()),
@@ -282,6 +303,11 @@ impl Config {
             ("reader-audience", reader_audience.clone()),
             ("jwks", jwks),
             ("token-review", review),
+            (
+                "access-review",
+                self.access.as_ref().map(|access| access.review.server.to_string()).unwrap_or_default(),
+            ),
+            ("user-tokens", self.access.as_ref().is_some_and(|access| access.user_tokens).to_string()),
             ("clusters", file(&self.clusters).unwrap_or_default()),
             ("jwks-ca", ca.unwrap_or_default()),
             ("jwks-token", token.unwrap_or_default()),

@@ -66,8 +66,10 @@ reasons! {
     KindNotAllowed: "kind_not_allowed", FORBIDDEN;
     /// The session belongs to another workload.
     ForeignSession: "foreign_session", FORBIDDEN;
-    /// Only readers may do this.
+    /// The bearer may not read this; the message says whom to ask for what.
     NotAReader: "not_a_reader", FORBIDDEN;
+    /// There are too many namespaces to ask about: the reader must name one.
+    NameANamespace: "name_a_namespace", FORBIDDEN;
     /// There is nothing at this place.
     NotFound: "not_found", NOT_FOUND;
     /// The blob was deleted for good; `entry` is the index of the entry that says so.
@@ -102,12 +104,16 @@ reasons! {
     BlobTooLarge: "blob_too_large", PAYLOAD_TOO_LARGE;
     /// The body is not of the media type of a batch.
     MediaType: "media_type", UNSUPPORTED_MEDIA_TYPE;
+    /// The reader reads too many different things in a minute.
+    TooManyReads: "too_many_reads", TOO_MANY_REQUESTS;
     /// The recorder's queue is full.
     Busy: "busy", SERVICE_UNAVAILABLE;
     /// The recorder has as many sessions as it can hold.
     TooManySessions: "too_many_sessions", SERVICE_UNAVAILABLE;
     /// The cluster's API server, which is to say who the bearer is, can't be asked.
     IdentityUnavailable: "identity_unavailable", SERVICE_UNAVAILABLE;
+    /// The cluster's API server, which is to say what the reader may read, can't be asked.
+    AccessUnavailable: "access_unavailable", SERVICE_UNAVAILABLE;
     /// It is recorded, and not yet cosigned by enough witnesses: the same again gets its receipt.
     NotWitnessed: "not_witnessed", SERVICE_UNAVAILABLE;
     /// The recorder is stopping.
@@ -182,7 +188,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (_, status) = self.reason.describe();
         let mut answer = (status, Json(self.json())).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         if status == StatusCode::UNAUTHORIZED {

@@ -2,10 +2,14 @@
 //!
 //! A batch's way in: [`api`] (TLS, HTTP) → [`authn`] (who speaks) → [`submission`] (is it well-formed) → [`sequencer`] (its
 //! place in session and log) → [`store`] (durable), and only then the receipt. [`index`] follows behind the log.
+//!
+//! A read's way: [`api`] → [`authn`] (who reads) → [`authz`] (what that reader may see) → [`index`] or [`store`] → [`reads`] (the
+//! read becomes an entry), and only then the answer.
 
 pub mod api;
 pub mod app;
 pub mod authn;
+pub mod authz;
 pub mod backup;
 pub mod clusters;
 pub mod commands;
@@ -17,6 +21,7 @@ pub mod history;
 pub mod index;
 pub mod metrics;
 pub mod orders;
+pub mod reads;
 pub mod sequencer;
 pub mod sessions;
 pub mod store;

@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,37 +12,15 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bqwitness_recorder::app::App;
-use bqwitness_recorder::authn::review::ReviewSettings;
+use bqwitness_recorder::authn::api_server::ReviewSettings;
 use bqwitness_recorder::authn::source::Location;
 use bqwitness_recorder::authn::verifier::{Means, Trust};
-use common::{AUDIENCE, ISSUER, Issuer, Site, Speaker, refusal};
+use common::{AUDIENCE, ISSUER, Issuer, Site, Speaker, refusal, serve};
 use http::{HeaderMap, StatusCode};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ledger::receipt::Acknowledgement;
 use serde_json::{Value, json};
-
-/// A server behind the site's certificate.
-async fn serve(site: &Site, router: Router) -> SocketAddr {
-    let tls = runtime::tls::server_config(&site.path("tls.crt"), &site.path("tls.key")).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, router) = (acceptor.clone(), router.clone());
-            tokio::spawn(async move {
-                let stream = hyper_util::rt::TokioIo::new(acceptor.accept(stream).await.unwrap());
-                let service = hyper_util::service::TowerToHyperService::new(router);
-                let builder =
-                    hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-                let _ended = builder.serve_connection(stream, service).await.is_ok();
-            });
-        }
-    });
-    address
-}
 
 /// An API server that reviews tokens: it really verifies them.
 struct ApiServer {
@@ -206,8 +183,12 @@ async fn several_clusters_speak_to_one_recorder() {
     let discovery =
         Location::Discovery { issuer: issuer.parse().unwrap(), ca: Some(site.path("tls.crt")), token: None };
     config.others = vec![
-        Trust { rules: rules(&issuer, "eu"), means: Means::Keys(discovery) },
-        Trust { rules: rules(ISSUER, "asia"), means: Means::Keys(Location::File(site.path("asia.json"))) },
+        Trust { rules: rules(&issuer, "eu"), means: Means::Keys(discovery), access: None },
+        Trust {
+            rules: rules(ISSUER, "asia"),
+            means: Means::Keys(Location::File(site.path("asia.json"))),
+            access: None,
+        },
     ];
 
     // A document of another issuer, or with keys that anybody on the way could change, is not believed.

@@ -60,6 +60,18 @@ pub fn pinned_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
+/// The roots of a PEM text alone.
+///
+/// # Errors
+/// Unreadable, or no root in it.
+pub fn pinned_roots_of(pem: &str) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(|error| TlsError::Pem { path: "CA".into(), error })?)?;
+    }
+    if roots.is_empty() { Err(TlsError::NoCertificate("CA".into())) } else { Ok(roots) }
+}
+
 /// The system's roots.
 ///
 /// # Errors

@@ -6,13 +6,13 @@ use crate::entry::MAX_ENTRY;
 use std::io::Read;
 
 /// Greatest length of the line before an entry, in bytes: two numbers, a space, a newline.
-const MAX_LINE: usize = 20 + 1 + 5 + 1;
+pub(crate) const MAX_LINE: usize = 20 + 1 + 5 + 1;
 
 /// Greatest length of a member with entries.
-pub(super) const MAX_GROUP: usize = 256 * (MAX_LINE + MAX_ENTRY + 1);
+pub(crate) const MAX_GROUP: usize = 256 * (MAX_LINE + MAX_ENTRY + 1);
 
 /// Appends one entry.
-pub(super) fn push(group: &mut Vec<u8>, index: u64, leaf: &[u8]) {
+pub(crate) fn push(group: &mut Vec<u8>, index: u64, leaf: &[u8]) {
     group.extend_from_slice(format!("{index} {}\n", leaf.len()).as_bytes());
     group.extend_from_slice(leaf);
     group.push(b'\n');

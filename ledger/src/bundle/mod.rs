@@ -17,7 +17,7 @@
 
 mod archive;
 mod contents;
-mod group;
+pub(crate) mod group;
 mod head;
 mod ladder;
 pub mod manifest;

@@ -14,6 +14,9 @@ pub struct Announcement {
     pub filter: String,
     /// Entries that the bundle holds.
     pub entries: u64,
+    /// The one namespace that the bundle was limited to; absent: all that the reader may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 /// The log has it.

@@ -12,6 +12,9 @@ use crate::statement::{Connection, Hole};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionQuery {
+    /// Only what is of this namespace: it takes no right to read others. Absent: all that the reader may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The agent, as `namespace/service-account`; `namespace/` alone stands for all of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,

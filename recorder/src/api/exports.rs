@@ -10,15 +10,15 @@ use ledger::search::export::{Announcement, Entered};
 use ledger::statement::{Body, MAX_FILTER, ReadExport, kind};
 
 use super::Api;
+use crate::authz::Right;
+use crate::authz::access::must_cover;
 use crate::error::{Reason, Refusal};
-
-/// Greatest length of a reader's name, in bytes; a longer one is refused (`subject_too_large`).
-const MAX_READER: usize = 512;
+use crate::reads::MAX_READER;
 
 /// The handler: who exports is taken from the token, the rest from the body.
 ///
 /// # Errors
-/// [`Reason::BadQuery`]: the body can't be read. [`Reason::SubjectTooLarge`], [`Reason::Busy`], [`Reason::Stopping`].
+/// [`Reason::BadQuery`]: the body can't be read. [`Reason::NotAReader`], [`Reason::SubjectTooLarge`], [`Reason::Busy`], [`Reason::Stopping`].
 pub async fn enter(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -30,12 +30,16 @@ pub async fn enter(
         let message = format!("a filter is a query string of at most {MAX_FILTER} bytes");
         return Err(Refusal::new(Reason::BadQuery, message));
     }
-    let reader = api.identify(&headers).await?.account();
-    if reader.len() > MAX_READER {
+    let Announcement { manifest, filter, entries, namespace } = announced;
+    let namespace = namespace.as_deref();
+    let exports = api.reader(&headers, Right::Export, namespace).await?;
+    let readable = api.reader(&headers, Right::Get, namespace).await?;
+    must_cover(&exports, &readable.scope)?;
+    let (reader, cluster) = (exports.user().reader(), exports.user().cluster.clone());
+    if reader.len() > MAX_READER || cluster.len() > MAX_READER {
         return Err(Refusal::new(Reason::SubjectTooLarge, "the reader's name does not fit into an entry"));
     }
-    let Announcement { manifest, filter, entries } = announced;
-    let export = ReadExport { reader, manifest, filter, entries };
+    let export = ReadExport { reader, cluster, manifest, filter, entries };
     let index = api.queue.say(kind::READ_EXPORT, Body { export: Some(export), ..Body::default() }).await?;
     Ok(Json(Entered { index }))
 }

@@ -1,4 +1,4 @@
-//! The log as C2SP tlog-tiles serves it, and single entries and blobs for readers.
+//! The public half of the log, as C2SP tlog-tiles serves it.
 
 use std::sync::Arc;
 
@@ -6,27 +6,26 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
-use ledger::digest::Digest;
 use ledger::tile::{Level, Tile};
 
 use super::Api;
 use crate::error::{Reason, Refusal};
 use crate::store::publish::Published;
 
-const OCTETS: &str = "application/octet-stream";
+pub(super) const OCTETS: &str = "application/octet-stream";
 const PUBLIC_FOR_EVER: &str = "public, max-age=604800, immutable";
-const PRIVATE_FOR_EVER: &str = "private, max-age=604800, immutable";
-const NEVER: &str = "no-store";
+pub(super) const PRIVATE_FOR_EVER: &str = "private, max-age=604800, immutable";
+pub(super) const NEVER: &str = "no-store";
 
-fn answer(content_type: &'static str, caching: &'static str, bytes: Vec<u8>) -> Response {
+pub(super) fn answer(content_type: &'static str, caching: &'static str, bytes: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, caching)], bytes).into_response()
 }
 
-fn nothing_there() -> Refusal {
-    Refusal::new(Reason::NotFound, "the log has nothing here")
+pub(super) fn nothing_there() -> Refusal {
+    Refusal::new(Reason::NotFound, "the log has nothing here that you may read")
 }
 
-fn deleted(entry: u64) -> Refusal {
+pub(super) fn deleted(entry: u64) -> Refusal {
     let message = format!("this was deleted for good; entry {entry} of the log says by whom, and why");
     Refusal::new(Reason::BlobDeleted, message).of_entry(entry)
 }
@@ -65,37 +64,9 @@ pub async fn tile(State(api): State<Arc<Api>>, Path(path): Path<String>) -> Resu
     serve(&api, tile, PUBLIC_FOR_EVER).await
 }
 
-/// `GET /log/tile/entries/<index>[.p/<width>]`, for readers.
-///
-/// # Errors
-/// [`Reason::NotFound`]: no such path, or beyond the newest checkpoint.
-pub async fn bundle(State(api): State<Arc<Api>>, Path(path): Path<String>) -> Result<Response, Refusal> {
-    serve(&api, Tile::parse_path(&format!("tile/entries/{path}")), PRIVATE_FOR_EVER).await
-}
-
-async fn serve(api: &Api, tile: Option<Tile>, caching: &'static str) -> Result<Response, Refusal> {
+/// A tile or entry bundle.
+pub(super) async fn serve(api: &Api, tile: Option<Tile>, caching: &'static str) -> Result<Response, Refusal> {
     let tile = tile.ok_or_else(nothing_there)?;
     let bytes = api.read(move |log| log.tile(tile)).await?;
     Ok(answer(OCTETS, caching, bytes.ok_or_else(nothing_there)?))
-}
-
-/// `GET /v1/entries/<index>`: the leaf's bytes.
-///
-/// # Errors
-/// [`Reason::NotFound`] beyond the log's end.
-pub async fn entry(State(api): State<Arc<Api>>, Path(index): Path<String>) -> Result<Response, Refusal> {
-    let index: u64 = index.parse().map_err(|_| nothing_there())?;
-    let leaf = api.read(move |log| log.entry(index)).await?.ok_or_else(nothing_there)?;
-    Ok(answer("application/json", PRIVATE_FOR_EVER, leaf.to_vec()))
-}
-
-/// `GET /v1/blobs/<64 hexadecimal digits>`: salt and content, whose SHA-256 is the name.
-///
-/// # Errors
-/// [`Reason::NotFound`]: there is no such blob. [`Reason::BlobDeleted`]: it was deleted.
-pub async fn blob(State(api): State<Arc<Api>>, Path(hex): Path<String>) -> Result<Response, Refusal> {
-    let digest: Digest = format!("sha256:{hex}").parse().map_err(|_| nothing_there())?;
-    let bytes = api.read(move |log| log.blob(&digest)).await?;
-    let absent = || api.reader.deleted().entry(&digest).map_or_else(nothing_there, deleted);
-    bytes.map(|bytes| answer(OCTETS, NEVER, bytes)).ok_or_else(absent)
 }

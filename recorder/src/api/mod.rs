@@ -6,18 +6,25 @@
 //! | `GET /v1/search` | readers | [`search`]: calls, from the index |
 //! | `GET /v1/sessions` | readers | [`search`]: sessions, from the index |
 //! | `POST /v1/exports` | readers | [`exports`]: that a bundle is taken out becomes an entry |
-//! | `GET /v1/entries/<index>` | readers | [`log`]: one leaf |
-//! | `GET /v1/blobs/<hex>` | readers | one blob, salt and content |
+//! | `GET /v1/access` | readers | [`readers`]: what the bearer may read |
+//! | `GET /v1/entries/<index>` | readers | [`entries`]: one leaf |
+//! | `GET /v1/entries?tile=<N>` | readers | the leaves under a tile that the reader may see |
+//! | `GET /v1/entries/<index>/blobs/<hex>` | readers | a blob that the entry names |
+//! | `GET /v1/blobs/<hex>` | who reads everything | one blob, salt and content |
 //! | `GET /log/keys` | everyone | what was said when the log's keys were changed |
 //! | `GET /log/witnessed` | everyone | the newest checkpoint that enough witnesses cosigned |
 //! | `GET /log/checkpoint`, `/log/tile/<level>/...` | everyone | the log's public half |
-//! | `GET /log/tile/entries/...` | readers | entry bundles |
+//! | `GET /log/tile/entries/...` | who reads everything | entry bundles |
+//!
+//! What a reader sees is [`crate::authz`]'s to say; each read becomes an entry before it is answered ([`crate::reads`]).
 
 pub mod certificate;
+pub mod entries;
 pub mod exports;
 pub mod heads;
 pub mod ingest;
 pub mod log;
+pub mod readers;
 pub mod search;
 pub mod server;
 pub mod stall;
@@ -26,17 +33,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
+use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::{Semaphore, watch};
 
 use crate::authn::{Identity, Verifier};
+use crate::authz::AccessControl;
 use crate::error::{Reason, Refusal};
 use crate::index::Searcher;
 use crate::metrics::Metrics;
+use crate::reads::Reads;
 use crate::sequencer::Queue;
 use crate::store::error::StoreError;
 use crate::store::keys::Signer;
@@ -59,6 +67,10 @@ pub struct Witnessed {
 pub struct Api {
     /// Verifies bearers.
     pub verifier: Arc<Verifier>,
+    /// Says what readers may see.
+    pub access: AccessControl,
+    /// Makes their reads entries.
+    pub noted: Arc<Reads>,
     /// To the sequencer.
     pub queue: Queue,
     /// Signs receipts.
@@ -80,8 +92,8 @@ impl Api {
     /// The API in front of these parts.
     #[must_use]
     pub fn new(
-        verifier: Arc<Verifier>,
-        queue: Queue,
+        (verifier, access): (Arc<Verifier>, AccessControl),
+        (queue, noted): (Queue, Arc<Reads>),
         signer: Signer,
         reader: LogReader,
         searcher: Searcher,
@@ -91,7 +103,9 @@ impl Api {
         let room = Arc::new(Semaphore::new(ingest::ROOM_KIB as usize));
         Self {
             verifier,
+            access,
             queue,
+            noted,
             signer,
             reader,
             searcher,
@@ -104,16 +118,16 @@ impl Api {
 
     /// The routes.
     pub fn router(self: Arc<Self>) -> Router {
-        let readers = Router::new()
+        Router::new()
+            .route("/v1/access", get(readers::access))
             .route("/v1/search", get(search::search))
             .route("/v1/sessions", get(search::sessions))
             .route("/v1/exports", post(exports::enter))
-            .route("/v1/entries/{index}", get(log::entry))
-            .route("/v1/blobs/{digest}", get(log::blob))
-            .route("/log/tile/entries/{*path}", get(log::bundle))
-            .route_layer(middleware::from_fn_with_state(self.clone(), readers_only));
-        Router::new()
-            .merge(readers)
+            .route("/v1/entries", get(entries::under_tile))
+            .route("/v1/entries/{index}", get(entries::entry))
+            .route("/v1/entries/{index}/blobs/{digest}", get(entries::blob_of))
+            .route("/v1/blobs/{digest}", get(entries::blob))
+            .route("/log/tile/entries/{*path}", get(entries::bundle))
             .route("/v1/batches", post(ingest::batch))
             .route("/log/checkpoint", get(log::checkpoint))
             .route("/log/keys", get(log::keys))
@@ -132,14 +146,18 @@ impl Api {
     /// # Errors
     /// A [`Refusal`]: no token, or not a good one.
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Refusal> {
+        self.verifier.verify(Self::token(headers)?).await
+    }
+
+    /// The bearer's token.
+    fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let (_, token) = token.ok_or_else(|| {
-            Refusal::new(Reason::NoToken, "send a service account token: Authorization: Bearer TOKEN")
-        })?;
-        self.verifier.verify(token).await
+        let (_, token) = token
+            .ok_or_else(|| Refusal::new(Reason::NoToken, "send a token: Authorization: Bearer TOKEN"))?;
+        Ok(token)
     }
 
     /// Does something with the disk on a thread that may block.
@@ -153,19 +171,13 @@ impl Api {
         let _turn = self.reads.acquire().await;
         let reader = self.reader.clone();
         let done = tokio::task::spawn_blocking(move || what(&reader)).await;
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "a read failed");
-            Refusal::new(Reason::StorageFailed, "the recorder can't read this; its log says why")
-        };
-        done.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+        done.map_err(|error| self.failed(&error))?.map_err(|error| self.failed(&error))
     }
-}
 
-async fn readers_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let identified = api.identify(request.headers()).await;
-    match identified.and_then(|identity| identity.must_be_reader()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+    /// A read that failed, and the recorder's log says why.
+    fn failed(&self, error: &dyn std::fmt::Display) -> Refusal {
+        tracing::error!(%error, "a read failed");
+        Refusal::new(Reason::StorageFailed, "the recorder can't read this; its log says why")
     }
 }
 

@@ -5,32 +5,55 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Parameters, State};
+use http::HeaderMap;
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, Query};
 
 use super::Api;
+use crate::authz::{Reader, Right};
 use crate::error::{Reason, Refusal};
+use crate::reads::{Request, What};
 
 /// `GET /v1/search`
 ///
 /// # Errors
-/// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+/// [`Reason::NotAReader`], [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`], and why the read can't be
+/// recorded.
 pub async fn search(
     State(api): State<Arc<Api>>,
+    headers: HeaderMap,
     query: Result<Parameters<Query>, QueryRejection>,
 ) -> Result<Json<Answer>, Refusal> {
     let Parameters(query) = query.map_err(|error| Refusal::new(Reason::BadQuery, error.body_text()))?;
-    Ok(Json(api.searcher.search(query).await?))
+    let (right, what) = match query.from {
+        Some(_) => (Right::Watch, What::Follow),
+        None => (Right::List, What::Search),
+    };
+    let reader = api.reader(&headers, right, query.namespace.as_deref()).await?;
+    let asked = Query { limit: None, before: None, from: None, wait: None, ..query.clone() };
+    let answer = api.searcher.search(query, reader.scope.clone()).await?;
+    note(&api, &reader, what, asked.to_query_string(), answer.calls.len()).await?;
+    Ok(Json(answer))
 }
 
 /// `GET /v1/sessions`
 ///
 /// # Errors
-/// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+/// As [`search`].
 pub async fn sessions(
     State(api): State<Arc<Api>>,
+    headers: HeaderMap,
     query: Result<Parameters<SessionQuery>, QueryRejection>,
 ) -> Result<Json<SessionAnswer>, Refusal> {
     let Parameters(query) = query.map_err(|error| Refusal::new(Reason::BadQuery, error.body_text()))?;
-    Ok(Json(api.searcher.sessions(query).await?))
+    let reader = api.reader(&headers, Right::List, query.namespace.as_deref()).await?;
+    let asked = SessionQuery { limit: None, before: None, wait: None, ..query.clone() };
+    let answer = api.searcher.sessions(query, reader.scope.clone()).await?;
+    note(&api, &reader, What::Sessions, asked.to_query_string(), answer.sessions.len()).await?;
+    Ok(Json(answer))
+}
+
+async fn note(api: &Api, reader: &Reader, what: What, filter: String, found: usize) -> Result<(), Refusal> {
+    let (user, found) = (reader.user(), found as u64);
+    api.noted.note(Request { user, what, filter, places: None, found }).await
 }

@@ -1,23 +1,18 @@
 //! A cluster whose API server is asked about each token (`TokenReview`): it knows keys, issuers and audiences itself, and that
 //! a pod, and so its token, is gone.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{Request, StatusCode, Uri};
-use http_body_util::Full;
 use ledger::digest::Digest;
-use runtime::client::HttpsClient;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use std::sync::Arc;
 
+use super::api_server::ApiServer;
 use super::claims::{Audience, Claims, Kubernetes, Named, Unverified};
-use super::source::KeysError;
-use super::verifier::{CACHE, Identity, Rules, bad_token, is_current};
+use super::verifier::{CACHE, Identity, Rules, User, bad_token, is_current};
 use crate::error::{Reason, Refusal};
 
 /// A good answer is believed for this long: so long after its pod is gone a token may still be taken, besides the API server's
@@ -27,48 +22,30 @@ pub const REMEMBERED: Duration = Duration::from_secs(30);
 /// A bad one for this long, so that whoever sends bad tokens does not make the recorder ask each time.
 pub const REFUSAL_REMEMBERED: Duration = Duration::from_secs(5);
 
-/// The API server must answer within this time; else the bearer is told to come again (`identity_unavailable`).
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Greatest answer that is read, in bytes.
-const MAX_ANSWER: usize = 256 * 1024;
-
-/// Questions at one time; more wait.
-const AT_ONCE: usize = 16;
-
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const POD: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const NODE: &str = "authentication.kubernetes.io/node-name";
 
-/// Where the API server is, and who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReviewSettings {
-    /// `https://host:port`, without a path.
-    pub server: Uri,
-    /// The roots that its certificate must lead to; the system's when there are none.
-    pub ca: Option<PathBuf>,
-    /// The recorder's own token, which may `create` `tokenreviews`; read anew each time.
-    pub token: PathBuf,
-}
-
 /// What the API server said of a token.
 type Reviewed = Result<Arc<Identity>, Refusal>;
+
+/// Which tokens are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Those for the recorder's audiences: of service accounts.
+    Recorder,
+    /// Those for the API server itself: of anybody whom it knows. Good for reading alone.
+    ApiServer,
+}
 
 /// A cluster that reviews its tokens.
 pub struct Reviewer {
     rules: Rules,
-    address: Uri,
-    token: PathBuf,
-    client: HttpsClient,
-    room: Semaphore,
+    api_server: Arc<ApiServer>,
+    tokens: For,
     /// By the token's SHA-256. When there are too many, all are forgotten and asked for again.
     known: Mutex<HashMap<Digest, (Instant, Reviewed)>>,
-}
-
-#[derive(Deserialize)]
-struct Review {
-    status: Status,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,29 +53,23 @@ struct Review {
 struct Status {
     authenticated: bool,
     audiences: Vec<String>,
-    user: User,
+    user: Reported,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct User {
+struct Reported {
     username: String,
-    extra: HashMap<String, Vec<String>>,
+    uid: String,
+    groups: Vec<String>,
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 impl Reviewer {
-    /// A reviewer that asks there.
-    ///
-    /// # Errors
-    /// The roots can't be read, or the address is none.
-    pub fn new(rules: Rules, settings: ReviewSettings) -> Result<Self, KeysError> {
-        let ReviewSettings { server, ca, token } = settings;
-        let roots = ca.as_deref().map_or_else(runtime::tls::system_roots, runtime::tls::pinned_roots)?;
-        let client = HttpsClient::new(runtime::tls::client_config(roots, &[])?, TIMEOUT, MAX_ANSWER);
-        let origin = server.to_string();
-        let address = format!("{}{PATH}", origin.trim_end_matches('/')).parse::<Uri>();
-        let address = address.map_err(http::Error::from)?;
-        Ok(Self { rules, address, token, client, room: Semaphore::new(AT_ONCE), known: Mutex::default() })
+    /// A reviewer of such tokens that asks there.
+    #[must_use]
+    pub fn new(rules: Rules, api_server: Arc<ApiServer>, tokens: For) -> Self {
+        Self { rules, api_server, tokens, known: Mutex::default() }
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -114,7 +85,7 @@ impl Reviewer {
         if let Some(known) = self.known(digest) {
             return known;
         }
-        let _turn = self.room.acquire().await;
+        let _turn = self.api_server.turn().await;
         // Somebody else may have asked for it while this one waited.
         if let Some(known) = self.known(digest) {
             return known;
@@ -144,34 +115,37 @@ impl Reviewer {
     async fn review(&self, token: &str) -> Result<Identity, Refusal> {
         let rules = &self.rules;
         let audiences = [&rules.audience, &rules.reader_audience];
-        let question = json!({
+        let mut question = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": { "token": token, "audiences": audiences },
+            "spec": { "token": token },
         });
-        let mut request = Request::new(Full::from(question.to_string()));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.address.clone();
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        request.headers_mut().insert(AUTHORIZATION, self.bearer().await?);
-        let answer = self.client.send(request).await.map_err(|error| unavailable(&error))?;
-        match answer.status() {
-            StatusCode::CREATED | StatusCode::OK => {}
-            status => return Err(unavailable(&format!("it answers {status}"))),
+        // Without audiences the API server asks whether the token is for itself.
+        if self.tokens == For::Recorder {
+            question["spec"]["audiences"] = json!(audiences);
         }
-        let review: Review = serde_json::from_slice(answer.body()).map_err(|error| unavailable(&error))?;
-        let claims = claims(review.status, &audiences, token)?;
-        Identity::of(rules, claims)
+        let status: Status =
+            self.api_server.review(PATH, &question).await.map_err(|error| unavailable(&error))?;
+        match self.tokens {
+            For::Recorder => Identity::of(rules, claims(status, &audiences, token)?),
+            For::ApiServer => Ok(Identity::of_user(user(status, &rules.cluster)?, expires(token))),
+        }
     }
+}
 
-    async fn bearer(&self) -> Result<HeaderValue, Refusal> {
-        let token = tokio::fs::read_to_string(&self.token).await;
-        let token = token.map_err(|error| unavailable(&format!("{}: {error}", self.token.display())))?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-            .map_err(|_| unavailable(&format!("{} holds no token", self.token.display())))?;
-        bearer.set_sensitive(true);
-        Ok(bearer)
+/// The API server has verified the whole token.
+fn expires(token: &str) -> i64 {
+    Unverified::of(token).map_or(i64::MAX, |said| said.exp)
+}
+
+/// Anybody whom the API server knows. What it does not know it does not name.
+fn user(status: Status, cluster: &str) -> Result<User, Refusal> {
+    let Status { authenticated, user, .. } = status;
+    if !authenticated || user.username.is_empty() {
+        return Err(bad_token("neither the recorder nor the cluster's API server accepts the token"));
     }
+    let Reported { username, uid, groups, extra } = user;
+    Ok(User { cluster: cluster.into(), name: username, uid, groups, extra })
 }
 
 /// What the API server says, in the form of a token's claims. A server that knows nothing of audiences answers with none, and
@@ -190,19 +164,27 @@ fn claims(status: Status, audiences: &[&String; 2], token: &str) -> Result<Claim
     let (namespace, account) = name.ok_or_else(|| bad_token("the bearer is not a service account"))?;
     let extra = |key: &str| user.extra.get(key).and_then(|values| values.first()).cloned();
     let named = |name: String, uid: Option<String>| Named { name, uid: uid.unwrap_or_default() };
-    let exp = Unverified::of(token).map_or(i64::MAX, |said| said.exp); // the API server has verified the whole token
     let kubernetes = Kubernetes {
         namespace: namespace.into(),
-        serviceaccount: named(account.into(), None),
+        serviceaccount: named(account.into(), Some(user.uid)),
         pod: extra(POD).map(|pod| named(pod, extra(POD_UID))),
         node: extra(NODE).map(|node| named(node, None)),
     };
-    Ok(Claims { sub: user.username.clone(), aud: Audience::Several(confirmed), exp, kubernetes })
+    Ok(Claims {
+        sub: user.username.clone(),
+        aud: Audience::Several(confirmed),
+        exp: expires(token),
+        kubernetes,
+    })
 }
 
 /// Why is for the recorder's operator; the bearer need not know.
-fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
-    tracing::warn!(category = Reason::IdentityUnavailable.describe().0, error = %why, "the cluster's API server can't be asked about a token");
+fn unavailable(why: &str) -> Refusal {
+    tracing::warn!(
+        category = Reason::IdentityUnavailable.describe().0,
+        error = why,
+        "the cluster's API server can't be asked about a token"
+    );
     Refusal::new(Reason::IdentityUnavailable, "the recorder can't ask the cluster who this is: try again")
 }
 
@@ -265,5 +247,21 @@ mod tests {
             refused(json!({ "authenticated": true, "audiences": ["writers"], "user": person })),
             "bad_token"
         );
+    }
+
+    #[test]
+    fn a_user_is_whom_the_api_server_names() {
+        let read = |status| user(serde_json::from_value(status).expect("a status"), "prod");
+        let named = json!({ "username": "alice@example.com", "uid": "u", "groups": ["auditors"], "extra": {"k": ["v"]} });
+        let alice = read(json!({ "authenticated": true, "user": named })).expect("good");
+        assert_eq!(
+            (alice.name.as_str(), alice.cluster.as_str(), alice.groups),
+            ("alice@example.com", "prod", vec!["auditors".to_owned()])
+        );
+        for bad in
+            [json!({}), json!({ "authenticated": true }), json!({ "authenticated": false, "user": named })]
+        {
+            assert_eq!(read(bad).expect_err("nobody").category(), "bad_token");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Verifies tokens and says who their bearers are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,9 +8,10 @@ use ledger::entry::{Envelope, MAX_ENVELOPE, Role, Subject, Workload};
 use prometheus::IntCounter;
 use tokio::task::JoinSet;
 
+use super::api_server::{ApiServer, ReviewSettings};
 use super::claims::{Claims, Named, Unverified};
 use super::keyed::Keyed;
-use super::review::{ReviewSettings, Reviewer};
+use super::review::{For, Reviewer};
 use super::source::{KeysError, Location};
 use crate::error::{Reason, Refusal};
 use crate::submission::Speaker;
@@ -44,13 +45,74 @@ pub struct Rules {
     pub readers: BTreeSet<Account>,
 }
 
-/// A verified bearer.
+/// A verified bearer, as whoever vouches for it names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct User {
+    /// The cluster, or the issuer, that vouches.
+    pub cluster: String,
+    /// `system:serviceaccount:<namespace>:<name>`, or a person's name.
+    pub name: String,
+    /// Empty where there is none.
+    pub uid: String,
+    /// As an access review wants them.
+    pub groups: Vec<String>,
+    /// As an access review wants it.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// The name that entries have: `namespace/service-account`, or `user:NAME`, so that no name passes for an account's.
+    #[must_use]
+    pub fn reader(&self) -> String {
+        match self.account() {
+            Some((namespace, name)) => format!("{namespace}/{name}"),
+            None => format!("user:{}", self.name),
+        }
+    }
+
+    /// Namespace and name of a service account.
+    #[must_use]
+    pub fn account(&self) -> Option<(&str, &str)> {
+        self.name.strip_prefix(ACCOUNT)?.split_once(':')
+    }
+
+    /// A service account: its groups are those that every API server gives it.
+    fn of_account(cluster: &str, (namespace, name): &Account, uid: &str) -> Self {
+        let groups = [
+            "system:serviceaccounts",
+            &format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated",
+        ];
+        Self {
+            cluster: cluster.into(),
+            name: format!("{ACCOUNT}{namespace}:{name}"),
+            uid: uid.into(),
+            groups: groups.map(str::to_owned).to_vec(),
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+const ACCOUNT: &str = "system:serviceaccount:";
+
+/// What a token lets its bearer read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// Nothing: it is not for readers.
+    Nothing,
+    /// What an access review, or the grants in the settings, say.
+    Granted,
+    /// Everything: the settings name the bearer.
+    Everything,
+}
+
+/// A verified bearer, and what it may do here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    account: Account,
+    user: User,
     /// Absent when the token is not bound to a pod.
     speaker: Option<Speaker>,
-    reader: bool,
+    may_read: May,
     expires: i64,
 }
 
@@ -68,6 +130,7 @@ impl Identity {
         let Claims { exp, kubernetes, aud, .. } = claims;
         let account = (kubernetes.namespace.clone(), kubernetes.serviceaccount.name.clone());
         let role = if rules.operators.contains(&account) { Role::Operator } else { Role::Sidecar };
+        let user = User::of_account(&rules.cluster, &account, &kubernetes.serviceaccount.uid);
         let writes = aud.has(&rules.audience);
         let bound = kubernetes.pod.filter(|pod| writes && !pod.name.is_empty() && !pod.uid.is_empty());
         let speaker = bound.map(|Named { name: pod, uid: pod_uid }| Speaker {
@@ -82,8 +145,17 @@ impl Identity {
             },
         });
         speaker.as_ref().map_or(Ok(()), check_size)?;
-        let reader = rules.readers.contains(&account) && aud.has(&rules.reader_audience);
-        Ok(Self { account, speaker, reader, expires: exp })
+        let may_read = match (aud.has(&rules.reader_audience), rules.readers.contains(&account)) {
+            (false, _) => May::Nothing,
+            (true, false) => May::Granted,
+            (true, true) => May::Everything,
+        };
+        Ok(Self { user, speaker, may_read, expires: exp })
+    }
+
+    /// Somebody who only reads.
+    pub(super) fn of_user(user: User, expires: i64) -> Self {
+        Self { user, speaker: None, may_read: May::Granted, expires }
     }
 
     /// When the token ends, in seconds since 1970.
@@ -103,30 +175,24 @@ impl Identity {
         })
     }
 
-    /// The bearer's service account, as `namespace/name`.
+    /// Who bears the token.
     #[must_use]
-    pub fn account(&self) -> String {
-        format!("{}/{}", self.account.0, self.account.1)
+    pub fn user(&self) -> &User {
+        &self.user
     }
 
-    /// Nothing, if the bearer may read everything.
-    ///
-    /// # Errors
-    /// [`Reason::NotAReader`]
-    pub fn must_be_reader(&self) -> Result<(), Refusal> {
-        if self.reader {
-            return Ok(());
-        }
-        let (namespace, name) = &self.account;
-        let message =
-            format!("{namespace}/{name} may not read the record: name it with --reader at the recorder");
-        Err(Refusal::new(Reason::NotAReader, message))
+    /// What the token lets its bearer read.
+    #[must_use]
+    pub fn may_read(&self) -> May {
+        self.may_read
     }
 }
 
 /// Verifies tokens of every cluster that the recorder believes.
 pub struct Verifier {
     clusters: Vec<Trusted>,
+    /// Those whose users may read with the tokens that they have for the API server.
+    users: Vec<Reviewer>,
 }
 
 /// A cluster that the recorder believes.
@@ -136,6 +202,17 @@ pub struct Trust {
     pub rules: Rules,
     /// Who says that they are good.
     pub means: Means,
+    /// Who says what its users and service accounts may read, besides [`Rules::readers`].
+    pub access: Option<AccessSettings>,
+}
+
+/// The API server that says who may read what (`SubjectAccessReview`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// Where it is.
+    pub review: ReviewSettings,
+    /// Are tokens for the API server itself good for reading, so that people read with what their kubeconfig has?
+    pub user_tokens: bool,
 }
 
 /// Who says that a token is good.
@@ -175,13 +252,21 @@ impl Verifier {
     /// [`KeysError`]
     pub async fn new(clusters: Vec<Trust>) -> Result<Self, KeysError> {
         let mut trusted = Vec::with_capacity(clusters.len());
-        for Trust { rules, means } in clusters {
+        let mut users = Vec::new();
+        for Trust { rules, means, access } in clusters {
+            if let Some(access) = access.filter(|access| access.user_tokens) {
+                let api_server = Arc::new(ApiServer::new(access.review)?);
+                users.push(Reviewer::new(rules.clone(), api_server, For::ApiServer));
+            }
             trusted.push(match means {
                 Means::Keys(location) => Trusted::Keyed(Arc::new(Keyed::new(rules, location).await?)),
-                Means::Review(settings) => Trusted::Reviewed(Box::new(Reviewer::new(rules, settings)?)),
+                Means::Review(settings) => {
+                    let api_server = Arc::new(ApiServer::new(settings)?);
+                    Trusted::Reviewed(Box::new(Reviewer::new(rules, api_server, For::Recorder)))
+                }
             });
         }
-        Ok(Self { clusters: trusted })
+        Ok(Self { clusters: trusted, users })
     }
 
     /// Looks for new keys, for ever. When they can't be had, the last ones stay in force, and each look counts as one of
@@ -212,6 +297,30 @@ impl Verifier {
                 Ok(identity) => return Ok(identity),
                 // Another cluster of that name may have the key; what is said of a key that is known is worth more.
                 Err(error) if error.reason == Reason::BadToken && refusal.reason != Reason::BadToken => {}
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Verifier {
+    /// Who reads with this token: whoever [`Verifier::verify`] knows, else a user of a cluster whose API server knows it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what is wrong with it, never what is in it.
+    pub async fn verify_reader(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
+        let mut refusal = match self.verify(token).await {
+            Err(refusal) if matches!(refusal.reason, Reason::BadToken | Reason::WrongAudience) => refusal,
+            verified => return verified,
+        };
+        if token.len() > MAX_TOKEN {
+            return Err(refusal);
+        }
+        for cluster in &self.users {
+            match cluster.verify(token).await {
+                Ok(identity) => return Ok(identity),
+                Err(error) if error.reason == Reason::BadToken => {}
                 Err(error) => refusal = error,
             }
         }

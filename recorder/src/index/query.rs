@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 use super::IndexError;
 use super::conditions::Conditions;
 use super::schema::ANY_TABLE;
+use crate::authz::Scope;
 
 /// A call that was found: where its entries lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +41,15 @@ pub fn nanos(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-/// Finds one page of calls.
+/// Finds one page of calls, among those that the reader may see.
 ///
 /// # Errors
 /// [`IndexError::Query`] when the question makes no sense, or SQLite's.
-pub fn find(connection: &Connection, query: &Query) -> Result<Page, IndexError> {
+pub fn find(connection: &Connection, query: &Query, scope: &Scope) -> Result<Page, IndexError> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
     let mut hits = Vec::new();
     for lead in leads(query)? {
-        hits.append(&mut select(connection, query, lead, limit + 1)?);
+        hits.append(&mut select(connection, query, scope, lead, limit + 1)?);
     }
     hits.sort_unstable_by_key(|hit| hit.index);
     hits.dedup_by_key(|hit| hit.index);
@@ -95,8 +96,15 @@ fn leads(query: &Query) -> Result<Vec<Lead>, IndexError> {
     Ok(vec![lead(table), lead(ANY_TABLE)])
 }
 
-fn select(connection: &Connection, query: &Query, lead: Lead, limit: usize) -> Result<Vec<Hit>, IndexError> {
+fn select(
+    connection: &Connection,
+    query: &Query,
+    scope: &Scope,
+    lead: Lead,
+    limit: usize,
+) -> Result<Vec<Hit>, IndexError> {
     let Lead { from, key, mut conditions } = lead;
+    conditions.scope(scope, "TRUE"); // only sidecars call
     narrow(connection, query, key, &mut conditions)?;
     let order = if query.from.is_some() { "ASC" } else { "DESC" };
     let sql = format!(
@@ -136,6 +144,7 @@ fn narrow(
     conditions: &mut Conditions,
 ) -> Result<(), IndexError> {
     let Query {
+        namespace,
         agent,
         pod,
         connection: connection_name,
@@ -154,6 +163,7 @@ fn narrow(
         from,
         wait: _,
     } = query;
+    conditions.equal("namespace", namespace.as_ref());
     conditions.agent(agent.as_ref())?;
     conditions.equal("pod", pod.as_ref());
     conditions.equal("connection", connection_name.as_ref());

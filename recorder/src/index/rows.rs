@@ -2,7 +2,7 @@
 
 use ledger::blob::{BlobRef, SALT_LEN};
 use ledger::call::{CallResult, TableUse};
-use ledger::entry::{Entry, Subject, Workload};
+use ledger::entry::{Entry, Role, Subject, Workload};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
@@ -117,19 +117,26 @@ impl<'a> Rows<'a> {
         let received = nanos(entry.envelope.received);
         self.transaction
             .prepare_cached(
-                "INSERT OR IGNORE INTO sessions (idx, session, received, namespace, agent, pod, connection, heard)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO sessions (idx, session, received, cluster, namespace, agent, pod, role, connection, heard)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 signed(*index),
                 fields.session.as_bytes(),
                 received,
+                workload.cluster,
                 workload.namespace,
                 entry.envelope.subject.to_string(),
                 workload.pod,
+                role_text(entry.envelope.role),
                 fields.connection_name(),
                 received,
             ])?;
+        if entry.envelope.role == Role::Sidecar {
+            self.transaction
+                .prepare_cached("INSERT OR IGNORE INTO namespaces (cluster, namespace) VALUES (?, ?)")?
+                .execute(params![workload.cluster, workload.namespace])?;
+        }
         Ok(())
     }
 
@@ -142,12 +149,13 @@ impl<'a> Rows<'a> {
         let Said { index, entry, fields } = said;
         self.tally.intent(fields.session, intent.refused.is_some());
         let mut insert = self.transaction.prepare_cached(
-            "INSERT OR IGNORE INTO calls (idx, received, namespace, agent, pod, connection, session, seq, method, kind, job, upload, refused)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO calls (idx, received, cluster, namespace, agent, pod, connection, session, seq, method, kind, job, upload, refused)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         insert.execute(params![
             signed(*index),
             entry.envelope.received.as_microsecond(),
+            workload.cluster,
             workload.namespace,
             entry.envelope.subject.to_string(),
             workload.pod,
@@ -260,6 +268,15 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// The word for a role in the index, as in the format.
+pub(super) fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Sidecar => "sidecar",
+        Role::Operator => "operator",
+        Role::Recorder => "recorder",
+    }
+}
+
 /// The word for a result in the index, as in the format.
 fn result_text(result: CallResult) -> &'static str {
     match result {
@@ -273,6 +290,13 @@ fn result_text(result: CallResult) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roles_have_the_words_of_the_format() {
+        for role in [Role::Sidecar, Role::Operator, Role::Recorder] {
+            assert_eq!(serde_json::to_value(role).expect("plain"), role_text(role));
+        }
+    }
 
     #[test]
     fn results_have_the_words_of_the_format() {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::IndexError;
 
 /// Changes with the tables: an index of another version is built again.
-const VERSION: &str = "4";
+const VERSION: &str = "5";
 
 /// Pages of SQLite's own log at which it is brought into the database: 16 MiB. Each time it waits for the disk twice, which
 /// the write-ahead log of the record then waits for too.
@@ -28,6 +28,7 @@ const TABLES: &str = "
         idx INTEGER PRIMARY KEY,
         outcome INTEGER,
         received INTEGER NOT NULL, -- microseconds since 1970
+        cluster TEXT NOT NULL,
         namespace TEXT NOT NULL,
         agent TEXT NOT NULL, -- namespace/service-account
         pod TEXT NOT NULL,
@@ -58,9 +59,11 @@ const TABLES: &str = "
         idx INTEGER PRIMARY KEY,
         session BLOB NOT NULL UNIQUE,
         received INTEGER NOT NULL, -- nanoseconds since 1970
+        cluster TEXT NOT NULL,
         namespace TEXT NOT NULL,
         agent TEXT NOT NULL, -- namespace/service-account
         pod TEXT NOT NULL,
+        role TEXT NOT NULL, -- sidecar, operator
         connection TEXT, -- namespace/name
         heard INTEGER NOT NULL, -- when its last statement was received
         state TEXT NOT NULL DEFAULT 'open', -- open, ended, lost
@@ -77,6 +80,10 @@ const TABLES: &str = "
     CREATE INDEX sessions_by_pod ON sessions (pod);
     CREATE INDEX sessions_by_connection ON sessions (connection);
     CREATE INDEX sessions_open ON sessions (idx) WHERE state = 'open';
+    -- Where sidecars have spoken.
+    CREATE TABLE namespaces (
+        cluster TEXT NOT NULL, namespace TEXT NOT NULL, PRIMARY KEY (cluster, namespace)
+    ) WITHOUT ROWID;
     -- One row for each log.hole.
     CREATE TABLE holes (
         session BLOB NOT NULL, idx INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,

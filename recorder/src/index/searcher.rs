@@ -1,16 +1,20 @@
 //! Asks the index.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use ledger::entry::{Entry, Envelope, Subject};
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{Semaphore, watch};
+use uuid::Uuid;
 
 use super::render::Leaves;
 use super::{IndexError, Progress, query, schema, sessions};
+use crate::authz::Scope;
 use crate::error::{Reason, Refusal};
 use crate::store::reader::LogReader;
 
@@ -36,24 +40,58 @@ impl Searcher {
         Self { data, log, progress, idle: std::sync::Arc::default(), turns: Semaphore::new(SEARCHES) }
     }
 
-    /// Answers a question about calls.
+    /// Answers a question about calls, with those that the reader may see.
     ///
     /// # Errors
     /// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
-    pub async fn search(&self, query: Query) -> Result<Answer, Refusal> {
-        let mut answer = self.ask(query.wait, move |index, log| calls(index, log, &query)).await?;
+    pub async fn search(&self, query: Query, scope: Scope) -> Result<Answer, Refusal> {
+        let mut answer = self.ask(query.wait, move |index, log| calls(index, log, &query, &scope)).await?;
         answer.rebuilding_to = self.rebuilding_to(answer.size);
         Ok(answer)
     }
 
-    /// Answers a question about sessions.
+    /// Answers a question about sessions, with those that the reader may see.
     ///
     /// # Errors
     /// [`Reason::BadQuery`], [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
-    pub async fn sessions(&self, query: SessionQuery) -> Result<SessionAnswer, Refusal> {
-        let mut answer = self.ask(query.wait, move |index, log| found_sessions(index, log, &query)).await?;
+    pub async fn sessions(&self, query: SessionQuery, scope: Scope) -> Result<SessionAnswer, Refusal> {
+        let mut answer =
+            self.ask(query.wait, move |index, log| found_sessions(index, log, &query, &scope)).await?;
         answer.rebuilding_to = self.rebuilding_to(answer.size);
         Ok(answer)
+    }
+
+    /// Where sidecars of this cluster have spoken: at most `limit` namespaces.
+    ///
+    /// # Errors
+    /// [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+    pub async fn namespaces(&self, cluster: String, limit: usize) -> Result<Vec<String>, Refusal> {
+        self.ask(None, move |index, _| sessions::namespaces(index, &cluster, limit)).await
+    }
+
+    /// Which of these sessions the reader may see. One that the index has not reached is none of them.
+    ///
+    /// # Errors
+    /// [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+    pub async fn visible(&self, sessions: Vec<Uuid>, scope: Scope) -> Result<HashSet<Uuid>, Refusal> {
+        if sessions.is_empty() {
+            return Ok(HashSet::new());
+        }
+        self.ask(None, move |index, log| {
+            let mut leaves = Leaves::new(log);
+            let mut visible = HashSet::new();
+            for (session, start) in sessions::starts(index, &sessions)? {
+                let leaf = leaves.leaf(start)?;
+                let entry =
+                    Entry::parse(&leaf).map_err(|error| IndexError::Entry(start, error.to_string()))?;
+                let Envelope { subject, role, .. } = entry.envelope;
+                if matches!(subject, Subject::Workload(workload) if scope.holds(role, &workload)) {
+                    visible.insert(session);
+                }
+            }
+            Ok(visible)
+        })
+        .await
     }
 
     /// Looks into the index, in turn and not for too long, once it covers `wait` entries or that took too long.
@@ -105,10 +143,15 @@ impl Searcher {
 }
 
 /// Size and hits are read in one transaction, so that the size is true of the hits.
-fn calls(connection: &Connection, log: &LogReader, query: &Query) -> Result<Answer, IndexError> {
+fn calls(
+    connection: &Connection,
+    log: &LogReader,
+    query: &Query,
+    scope: &Scope,
+) -> Result<Answer, IndexError> {
     let transaction = connection.unchecked_transaction()?;
     let size = schema::covered(&transaction)?;
-    let page = query::find(&transaction, query)?;
+    let page = query::find(&transaction, query, scope)?;
     drop(transaction);
     let mut leaves = Leaves::new(log);
     let calls = page.hits.into_iter().map(|hit| leaves.call(hit)).collect::<Result<_, _>>()?;
@@ -119,10 +162,11 @@ fn found_sessions(
     connection: &Connection,
     log: &LogReader,
     query: &SessionQuery,
+    scope: &Scope,
 ) -> Result<SessionAnswer, IndexError> {
     let transaction = connection.unchecked_transaction()?;
     let size = schema::covered(&transaction)?;
-    let page = sessions::find(&transaction, query)?;
+    let page = sessions::find(&transaction, query, scope)?;
     let holes = query.session.map(|session| sessions::holes(&transaction, session)).transpose()?;
     drop(transaction);
     sessions::answer(size, &page, &holes.unwrap_or_default(), &mut Leaves::new(log))

@@ -1,17 +1,19 @@
 //! A question about sessions as SQL, and the sessions that answer it.
 
 use jiff::Timestamp;
-use ledger::entry::{Entry, Subject};
+use ledger::entry::{Entry, Role, Subject};
 use ledger::search::sessions::{Ending, NamedHole, Session, SessionAnswer, SessionQuery, SessionState};
 use ledger::search::{DEFAULT_LIMIT, MAX_LIMIT};
 use ledger::statement::{Hole, Statement};
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use uuid::Uuid;
 
 use super::IndexError;
 use super::conditions::Conditions;
 use super::query::{nanos, signed};
 use super::render::Leaves;
+use super::rows::role_text;
+use crate::authz::Scope;
 
 /// A session that was found: where it begins and ends, and what was counted. What it says is read from the log.
 #[derive(Clone, Copy, Debug)]
@@ -72,13 +74,13 @@ impl Found {
     }
 }
 
-/// Finds one page of sessions.
+/// Finds one page of sessions, among those that the reader may see.
 ///
 /// # Errors
 /// [`IndexError::Query`] when the question makes no sense, or SQLite's.
-pub fn find(connection: &Connection, query: &SessionQuery) -> Result<Page, IndexError> {
+pub fn find(connection: &Connection, query: &SessionQuery, scope: &Scope) -> Result<Page, IndexError> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    let conditions = conditions(query)?;
+    let conditions = conditions(query, scope)?;
     let sql = format!(
         "SELECT {COLUMNS} FROM sessions WHERE {} ORDER BY idx DESC LIMIT {}",
         conditions.text(),
@@ -93,10 +95,23 @@ pub fn find(connection: &Connection, query: &SessionQuery) -> Result<Page, Index
     Ok(Page { found, next })
 }
 
-fn conditions(query: &SessionQuery) -> Result<Conditions, IndexError> {
-    let SessionQuery { agent, pod, connection, session, since, until, open, limit: _, before, wait: _ } =
-        query;
+fn conditions(query: &SessionQuery, scope: &Scope) -> Result<Conditions, IndexError> {
+    let SessionQuery {
+        namespace,
+        agent,
+        pod,
+        connection,
+        session,
+        since,
+        until,
+        open,
+        limit: _,
+        before,
+        wait: _,
+    } = query;
     let mut conditions = Conditions::on("sessions");
+    conditions.scope(scope, &format!("sessions.role = '{}'", role_text(Role::Sidecar)));
+    conditions.equal("namespace", namespace.as_ref());
     conditions.agent(agent.as_ref())?;
     conditions.equal("pod", pod.as_ref());
     conditions.equal("connection", connection.as_ref());
@@ -116,6 +131,32 @@ fn conditions(query: &SessionQuery) -> Result<Conditions, IndexError> {
         conditions.add("idx < ?", signed(*before));
     }
     Ok(conditions)
+}
+
+/// The session.start entries of these sessions.
+///
+/// # Errors
+/// SQLite's.
+pub fn starts(connection: &Connection, sessions: &[Uuid]) -> Result<Vec<(Uuid, u64)>, IndexError> {
+    let mut select = connection.prepare_cached("SELECT idx FROM sessions WHERE session = ?")?;
+    let mut starts = Vec::new();
+    for session in sessions {
+        let start: Option<i64> = select.query_row([session.as_bytes()], |row| row.get(0)).optional()?;
+        starts.extend(start.map(|start| (*session, start.cast_unsigned())));
+    }
+    Ok(starts)
+}
+
+/// Where sidecars of this cluster have spoken: at most `limit` namespaces.
+///
+/// # Errors
+/// SQLite's.
+pub fn namespaces(connection: &Connection, cluster: &str, limit: usize) -> Result<Vec<String>, IndexError> {
+    let mut select = connection
+        .prepare_cached("SELECT namespace FROM namespaces WHERE cluster = ? ORDER BY namespace LIMIT ?")?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let names = select.query_map((cluster, limit), |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
 }
 
 /// The holes of a session, in the order of the log.

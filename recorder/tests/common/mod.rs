@@ -141,6 +141,7 @@ impl Site {
                 readers: [("audit".to_owned(), "auditor".to_owned())].into(),
             },
             means: Means::Keys(Location::File(self.path("jwks.json"))),
+            access: None,
             clusters: None,
             others: Vec::new(),
             witness_policy: None,
@@ -336,6 +337,28 @@ impl Client {
         }
         entries
     }
+}
+
+/// A server behind the site's certificate.
+pub async fn serve(site: &Site, router: axum::Router) -> SocketAddr {
+    let tls = runtime::tls::server_config(&site.path("tls.crt"), &site.path("tls.key")).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, router) = (acceptor.clone(), router.clone());
+            tokio::spawn(async move {
+                let stream = hyper_util::rt::TokioIo::new(acceptor.accept(stream).await.unwrap());
+                let service = hyper_util::service::TowerToHyperService::new(router);
+                let builder =
+                    hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let _ended = builder.serve_connection(stream, service).await.is_ok();
+            });
+        }
+    });
+    address
 }
 
 /// The reason of a refusal.

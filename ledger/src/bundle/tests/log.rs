@@ -256,6 +256,7 @@ impl Log {
 
     fn enter_export(&mut self, manifest: &Manifest, digest: Digest) -> u64 {
         let export = ReadExport {
+            cluster: String::new(),
             reader: "audit/auditor".into(),
             manifest: digest,
             filter: manifest.scope.to_query_string(),

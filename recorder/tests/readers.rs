@@ -1,0 +1,429 @@
+//! Who reads what: two namespaces, readers of one of them, of all, and of none; with a stand-in for the API server that says who
+//! they are and what they may. And every read is an entry.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use bqwitness_recorder::authn::api_server::ReviewSettings;
+use bqwitness_recorder::authn::source::Location;
+use bqwitness_recorder::authn::verifier::{AccessSettings, Means, Trust};
+use common::{Client, ISSUER, Issuer, Running, Site, Speaker, join, refusal, serve};
+use http::StatusCode;
+use ledger::call::Access;
+use ledger::entry::Entry;
+use ledger::search::sessions::SessionAnswer;
+use ledger::search::{Answer, access, entries};
+use ledger::statement::Statement;
+use ledger::tile::TILE_WIDTH;
+use serde_json::{Value, json};
+
+/// An API server: whom it knows by which token, and who may do what where.
+#[derive(Default)]
+struct ApiServer {
+    /// `user or group`, `verb resource`, and the namespace: empty for all of them.
+    grants: Mutex<HashSet<(String, String, String)>>,
+    asked: AtomicUsize,
+    away: AtomicBool,
+}
+
+impl ApiServer {
+    fn grant(&self, who: &str, what: &[&str], namespace: &str) {
+        for what in what {
+            self.grants.lock().unwrap().insert((who.into(), (*what).into(), namespace.into()));
+        }
+    }
+}
+
+const ALL: &[&str] = &["get entries", "list entries", "watch entries", "create exports"];
+
+async fn review_token(Json(asked): Json<Value>) -> (StatusCode, Json<Value>) {
+    assert!(asked["spec"]["audiences"].is_null(), "a user's token is for the API server");
+    let status = match asked["spec"]["token"].as_str().unwrap() {
+        "alices-own" => {
+            json!({"authenticated": true, "user": {"username": "alice@example.com", "groups": ["sales-auditors"]}})
+        }
+        _ => json!({"authenticated": false}),
+    };
+    (StatusCode::CREATED, Json(json!({ "status": status })))
+}
+
+async fn review_access(
+    State(server): State<Arc<ApiServer>>,
+    Json(asked): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    server.asked.fetch_add(1, Ordering::SeqCst);
+    if server.away.load(Ordering::SeqCst) {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({})));
+    }
+    let spec = &asked["spec"];
+    let wanted = &spec["resourceAttributes"];
+    assert_eq!(wanted["group"], "bqwitness.dev");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let what = format!("{} {}", text(&wanted["verb"]), text(&wanted["resource"]));
+    let groups = spec["groups"].as_array().unwrap().iter().map(text);
+    let grants = server.grants.lock().unwrap();
+    let allowed = groups
+        .chain([text(&spec["user"])])
+        .any(|who| grants.contains(&(who, what.clone(), text(&wanted["namespace"]))));
+    (StatusCode::CREATED, Json(json!({ "status": { "allowed": allowed } })))
+}
+
+/// A recorder that asks it, with a second cluster whose namespaces have the same names.
+async fn start(site: &Site, server: &Arc<ApiServer>) -> Running {
+    let router = Router::new()
+        .route("/apis/authentication.k8s.io/v1/tokenreviews", post(review_token))
+        .route("/apis/authorization.k8s.io/v1/subjectaccessreviews", post(review_access))
+        .with_state(server.clone());
+    let address = serve(site, router).await;
+    std::fs::write(site.path("own"), "recorders-own\n").unwrap();
+    let review = ReviewSettings {
+        server: format!("https://localhost:{}", address.port()).parse().unwrap(),
+        ca: Some(site.path("tls.crt")),
+        token: site.path("own"),
+    };
+    let mut config = site.config();
+    config.access = Some(AccessSettings { review, user_tokens: true });
+    let elsewhere = Issuer::with_key_id("eu");
+    std::fs::write(site.path("eu.json"), elsewhere.jwks()).unwrap();
+    std::fs::write(site.path("eu.token"), elsewhere.token("agents", "billing")).unwrap();
+    let mut rules = config.rules.clone();
+    (rules.issuer, rules.cluster) = (ISSUER.into(), "eu".into());
+    rules.readers.clear();
+    let means = Means::Keys(Location::File(site.path("eu.json")));
+    config.others = vec![Trust { rules, means, access: None }];
+    site.run(config).await
+}
+
+/// A reader, with what can be asked.
+struct Asks<'a> {
+    client: &'a Client,
+    token: String,
+}
+
+impl Asks<'_> {
+    async fn get(&self, path: &str) -> http::Response<bytes::Bytes> {
+        self.client.get_as(path, Some(&self.token)).await
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status(), 200, "{path}: {:?}", answer.body());
+        serde_json::from_slice(answer.body()).unwrap()
+    }
+
+    /// SQL of the calls found.
+    async fn search(&self, query: &str) -> Vec<String> {
+        let answer: Answer = self.json(&format!("/v1/search?{query}")).await;
+        answer.calls.into_iter().map(|call| call.sql.unwrap()).collect()
+    }
+
+    /// Places of the readable entries.
+    async fn places(&self) -> Vec<u64> {
+        let answer = self.get("/v1/entries?tile=0").await;
+        assert_eq!(answer.status(), 200, "{:?}", answer.body());
+        entries::parse(answer.body()).unwrap().into_iter().map(|(index, _)| index).collect()
+    }
+
+    async fn refused(&self, path: &str) -> (u16, String) {
+        refusal(&self.get(path).await)
+    }
+
+    async fn export(&self, namespace: Option<&str>) -> http::Response<bytes::Bytes> {
+        let body = json!({"manifest": ledger::digest::Digest::of(b"m"), "filter": "", "entries": 3, "namespace": namespace});
+        let request = http::Request::post(format!("https://{}/v1/exports", self.client.address))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .body(http_body_util::Full::from(body.to_string()))
+            .unwrap();
+        self.client.send(request).await
+    }
+}
+
+/// A session with a call, a hole after it, and what it says.
+async fn session(client: &Client, token: String, sql: &str) -> (Speaker, Vec<u64>) {
+    let mut speaker = Speaker::new(token);
+    let first = join([speaker.start(300), speaker.intent(sql, "SELECT", "shared.invoices", Access::Read)]);
+    let (mut places, _) = client.record(&speaker.token.clone(), &first).await;
+    let _never = speaker.heartbeat();
+    places.extend(client.record(&speaker.token.clone(), &speaker.heartbeat()).await.0);
+    (speaker, places.into_iter().map(|place| place.index).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespaces_reader_finds_its_own_and_nothing_else() {
+    let site = Site::new();
+    let server = Arc::new(ApiServer::default());
+    let recorder = start(&site, &server).await;
+    let client = &recorder.client;
+    let (agents, mine) = session(client, site.issuer.token("agents", "billing"), "SELECT 'apple'").await;
+    let (sales, theirs) = session(client, site.issuer.token("sales", "billing"), "SELECT 'pear'").await;
+    let eu = std::fs::read_to_string(site.path("eu.token")).unwrap();
+    let (_, abroad) = session(client, eu, "SELECT 'plum'").await;
+    let size = client.log_of(abroad[2] + 1).await.len();
+    client.search(&format!("wait={size}")).await;
+
+    let account = |name: &str| format!("system:serviceaccount:audit:{name}");
+    server.grant(&account("agents-auditor"), ALL, "agents");
+    server.grant("sales-auditors", ALL, "sales");
+    server.grant(&account("both"), ALL, "agents");
+    server.grant(&account("both"), &ALL[..3], "sales");
+    server.grant(&account("everybodys"), ALL, "");
+    let asks = |token: String| Asks { client, token };
+    let [one, both, all, nobody] =
+        ["agents-auditor", "both", "everybodys", "nobody"].map(|name| asks(site.issuer.token("audit", name)));
+    let alice = asks("alices-own".into());
+
+    // Searches, sessions, and what follows the log.
+    for (reader, found) in [
+        (&one, vec!["SELECT 'apple'"]),
+        (&alice, vec!["SELECT 'pear'"]),
+        (&both, vec!["SELECT 'pear'", "SELECT 'apple'"]),
+        (&all, vec!["SELECT 'plum'", "SELECT 'pear'", "SELECT 'apple'"]),
+    ] {
+        assert_eq!(reader.search("").await, found);
+        let oldest_first: Vec<_> = found.iter().rev().copied().collect();
+        assert_eq!(reader.search("from=0").await, oldest_first);
+        assert_eq!(reader.search("table=shared.invoices").await, found);
+        assert_eq!(reader.search("words=select").await, found);
+        let sessions: SessionAnswer = reader.json("/v1/sessions").await;
+        assert_eq!(sessions.sessions.len(), found.len());
+        // A page is as long as it can be: what is not the reader's leaves no gap, and no sign.
+        let page: Answer = reader.json("/v1/search?limit=1").await;
+        assert_eq!((page.calls.len(), page.next.is_some()), (1, found.len() > 1));
+    }
+    for nothing in [
+        "words=pear",
+        "pod=billing-0&words=plum",
+        &format!("session={}", sales.session),
+        "agent=sales/",
+        "agent=sales/billing",
+    ] {
+        assert_eq!(one.search(nothing).await, Vec::<String>::new(), "{nothing}");
+    }
+    let asked: SessionAnswer = one.json(&format!("/v1/sessions?session={}", sales.session)).await;
+    assert_eq!(asked.sessions, []);
+    assert_eq!(both.search("namespace=sales").await, ["SELECT 'pear'"]);
+    assert_eq!(all.search("namespace=sales").await, ["SELECT 'pear'"]);
+
+    // Entries: its own, and what the recorder says of its session, the hole.
+    let (hole_of_mine, hole_of_theirs) = (mine[2] - 1, theirs[2] - 1);
+    let own: HashSet<u64> = mine.iter().copied().chain([hole_of_mine]).collect();
+    let said: HashSet<u64> = one.places().await.into_iter().collect();
+    assert!(own.is_subset(&said), "{own:?} {said:?}");
+    for index in own {
+        assert_eq!(one.get(&format!("/v1/entries/{index}")).await.status(), 200, "{index}");
+    }
+    for index in theirs.iter().chain(&abroad).chain(&[hole_of_theirs, 0, 1_000_000]) {
+        assert_eq!(one.refused(&format!("/v1/entries/{index}")).await, (404, "not_found".into()), "{index}");
+        assert!(!said.contains(index), "{index}");
+    }
+    // What is more than its own are its own reads.
+    for index in &said {
+        let leaf = all.get(&format!("/v1/entries/{index}")).await.into_body();
+        let text = String::from_utf8_lossy(&leaf);
+        let own = text.contains(r#""namespace":"agents""#) || text.contains(&agents.session.to_string());
+        assert!(own || text.contains(r#""reader":"audit/agents-auditor""#), "{text}");
+        assert!(!text.contains("\"eu\"") && !text.contains("sales"), "{text}");
+    }
+
+    // Blobs, beside an entry that names them.
+    let named = |index: u64| {
+        let all = &all;
+        async move {
+            let leaf = all.get(&format!("/v1/entries/{index}")).await.into_body();
+            let statement = Statement::parse(Entry::parse(&leaf).unwrap().statement).unwrap();
+            statement.blobs["sql"].digest.hex()
+        }
+    };
+    let (my_sql, their_sql) = (named(mine[1]).await, named(theirs[1]).await);
+    let blob = one.get(&format!("/v1/entries/{}/blobs/{my_sql}", mine[1])).await;
+    assert!(blob.body().ends_with(b"SELECT 'apple'"));
+    for foreign in [
+        format!("/v1/entries/{}/blobs/{their_sql}", theirs[1]),
+        format!("/v1/entries/{}/blobs/{their_sql}", mine[1]),
+        format!("/v1/entries/{}/blobs/{my_sql}", mine[0]),
+    ] {
+        assert_eq!(one.refused(&foreign).await, (404, "not_found".into()), "{foreign}");
+    }
+    for path in [format!("/v1/blobs/{my_sql}"), "/log/tile/entries/000.p/1".into()] {
+        assert_eq!(one.refused(&path).await, (403, "not_a_reader".into()), "{path}");
+        assert_ne!(all.refused(&path).await.0, 403, "{path}");
+    }
+
+    // Who may nothing, or asks for what it may not, is told what to ask for.
+    for (reader, path) in [
+        (&nobody, "/v1/search"),
+        (&nobody, "/v1/search?from=0"),
+        (&nobody, "/v1/sessions"),
+        (&nobody, "/v1/entries/1"),
+        (&nobody, "/v1/entries?tile=0"),
+        (&nobody, "/v1/search?namespace=agents"),
+        (&one, "/v1/search?namespace=sales"),
+        (&one, "/v1/sessions?namespace=sales"),
+    ] {
+        assert_eq!(reader.refused(path).await, (403, "not_a_reader".into()), "{path}");
+    }
+    let refused = one.get("/v1/search?namespace=sales").await;
+    let text = String::from_utf8_lossy(refused.body()).into_owned();
+    let command = "kubectl create rolebinding bqwitness-reader -n sales --clusterrole=bqwitness-reader --serviceaccount=audit:agents-auditor";
+    assert!(text.contains(command), "{text}");
+    assert_eq!(one.refused("/v1/search?namespace=$(reboot)").await, (400, "bad_query".into()));
+    assert_eq!(asks("mallorys".into()).refused("/v1/search").await, (401, "bad_token".into()));
+    let writes = client.post("alices-own", Speaker::new(String::new()).start(10).encode()).await;
+    assert_eq!(refusal(&writes), (401, "bad_token".into()), "a user's token is for reading");
+
+    exports(&one, &both, &nobody).await;
+    let access: access::Access = one.json("/v1/access").await;
+    assert_eq!((access.reader.as_str(), access.everything), ("audit/agents-auditor", false));
+    assert_eq!(access.clusters[0].namespaces.as_deref(), Some(&["agents".to_owned()][..]));
+    let access: access::Access = alice.json("/v1/access").await;
+    assert_eq!(access.reader, "user:alice@example.com");
+    assert!(all.json::<access::Access>("/v1/access").await.everything);
+    let access: access::Access = nobody.json("/v1/access").await;
+    assert_eq!(access.clusters[0].namespaces.as_deref(), Some(&[][..]));
+
+    remembered(&server, &one, &asks(site.issuer.token("audit", "late"))).await;
+    recorder.stop().await;
+}
+
+/// To export is a right of its own, and must be there for all that is read for it.
+async fn exports(one: &Asks<'_>, both: &Asks<'_>, nobody: &Asks<'_>) {
+    let answer = one.export(None).await;
+    assert_eq!(answer.status(), 200, "{:?}", answer.body());
+    let index = serde_json::from_slice::<Value>(answer.body()).unwrap()["index"].as_u64().unwrap();
+    let path = format!("/v1/entries/{index}");
+    assert_eq!(one.get(&path).await.status(), 200, "the reader has the entry of its own export");
+    assert_eq!(both.refused(&path).await, (404, "not_found".into()), "and nobody else has");
+    let refused = both.export(None).await;
+    assert_eq!(refusal(&refused), (403, "not_a_reader".into()));
+    let text = String::from_utf8_lossy(refused.body()).into_owned();
+    assert!(text.contains("what is in sales:") && text.contains("-n sales"), "{text}");
+    assert_eq!(both.export(Some("agents")).await.status(), 200);
+    assert_eq!(refusal(&both.export(Some("sales")).await).0, 403);
+    assert_eq!(refusal(&nobody.export(None).await).0, 403);
+}
+
+/// A good answer is remembered; while there is none, nobody new is believed.
+async fn remembered(server: &ApiServer, known: &Asks<'_>, new: &Asks<'_>) {
+    known.search("namespace=agents").await;
+    let asked = server.asked.load(Ordering::SeqCst);
+    for _ in 0..10 {
+        known.search("namespace=agents").await;
+    }
+    let more = server.asked.load(Ordering::SeqCst) - asked;
+    assert!(more <= 2, "{more} questions for ten searches");
+    server.away.store(true, Ordering::SeqCst);
+    assert_eq!(new.refused("/v1/search").await, (503, "access_unavailable".into()));
+}
+
+/// The reads of a log, as their entries say them: kind, reader, filter, found, requests, and whether it is the last word.
+fn reads(log: &[Vec<u8>]) -> Vec<(String, String, String, u64, u64, Option<u64>)> {
+    let statements = log.iter().map(|leaf| Statement::parse(Entry::parse(leaf).unwrap().statement).unwrap());
+    let reads = statements.filter_map(|statement| {
+        let body = statement.body;
+        let read = [body.search, body.follow, body.sessions, body.entries].into_iter().flatten().next()?;
+        assert_eq!(read.cluster, "test");
+        Some((statement.kind, read.reader, read.filter, read.found, read.requests, read.began))
+    });
+    reads.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_read_is_an_entry() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let (_, places) = session(client, site.issuer.token("agents", "billing"), "SELECT 'apple'").await;
+    let (_, last) = session(client, site.issuer.token("agents", "etl"), "SELECT 'pear'").await;
+    // Nothing that makes the log grow may be asked before all of it can be searched.
+    let until = last[2] + 1;
+    client.search(&format!("wait={until}&words=apple")).await;
+    let page = client.search("kind=SELECT&limit=1").await;
+    client.search(&format!("kind=SELECT&limit=1&before={}", page.next.unwrap())).await;
+    for from in [0, places[1] + 1, 100] {
+        client.search(&format!("agent=agents/&from={from}")).await;
+    }
+    client.get("/v1/sessions?open=true").await;
+    for path in ["/v1/entries/1", "/v1/entries/2", "/v1/entries/4", "/v1/entries/2"] {
+        assert_eq!(client.get(path).await.status(), 200);
+    }
+    assert_eq!(client.get("/v1/entries/1000000").await.status(), 404);
+    assert_eq!(client.get("/v1/access").await.status(), 200);
+    recorder.stop().await;
+
+    let recorder = site.start().await;
+    let log = recorder.client.log_of(1).await;
+    let said = reads(&log);
+    let auditor = "audit/auditor".to_owned();
+    let read = |kind: &str, filter: &str, found, requests, last: bool| {
+        let found = said.iter().filter(|read| {
+            read.0 == kind
+                && read.2 == filter
+                && (read.3, read.4) == (found, requests)
+                && read.5.is_some() == last
+        });
+        assert_eq!(found.count(), 1, "{kind} {filter} {said:#?}");
+    };
+    assert!(said.iter().all(|read| read.1 == auditor), "{said:?}");
+    read("read.search", "words=apple", 1, 1, false);
+    read("read.search", "kind=SELECT", 1, 1, false);
+    read("read.search", "kind=SELECT", 2, 2, true);
+    read("read.follow", "agent=agents%2F", 2, 1, false);
+    read("read.follow", "agent=agents%2F", 3, 3, true);
+    read("read.sessions", "open=true", 2, 1, false);
+    read("read.entries", "entries=1", 1, 1, false);
+    read("read.entries", "entries=1-2,4", 4, 4, true);
+    assert_eq!(said.len(), 8, "{said:#?}");
+    // The last word names its first.
+    for (.., began) in said.iter().filter(|read| read.5.is_some()) {
+        let first = &reads(&[log[usize::try_from(began.unwrap()).unwrap()].clone()])[0];
+        assert!(said.iter().any(|other| other.5 == *began && (&other.0, &other.1) == (&first.0, &first.1)));
+    }
+    recorder.stop().await;
+}
+
+/// Nobody fills the log by reading, and a read that can't be an entry has no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_have_a_rate() {
+    use bqwitness_recorder::reads::BEGUN_A_MINUTE;
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = Arc::new(recorder.client.clone());
+    let mut asking = tokio::task::JoinSet::new();
+    for part in 0..8 {
+        let client = client.clone();
+        asking.spawn(async move {
+            let mut refused = 0;
+            for number in 0..BEGUN_A_MINUTE / 8 + 2 {
+                let answer = client.get(&format!("/v1/search?pod=p-{part}-{number}")).await;
+                match refusal(&answer) {
+                    (200, _) => {}
+                    (429, reason) if reason == "too_many_reads" => refused += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+            refused
+        });
+    }
+    let refused: u32 = asking.join_all().await.into_iter().sum();
+    assert_eq!(refused, 16);
+    let long = format!("/v1/search?words={}", "x".repeat(9000));
+    assert_eq!(
+        refusal(&client.get(&long).await),
+        (400, "bad_query".into()),
+        "what can't be said is not answered"
+    );
+    // What goes on is no new read.
+    assert_eq!(client.get("/v1/search?pod=p-0-0&limit=7").await.status(), 200);
+    let size = client.log_size().await;
+    assert!(size <= u64::from(BEGUN_A_MINUTE) + 2 && size > TILE_WIDTH, "{size}");
+    recorder.stop().await;
+}
