@@ -1,10 +1,12 @@
 //! What can be typed.
 
+mod reader;
 mod replay;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -13,6 +15,7 @@ use ledger::search::sessions::SessionQuery;
 use ledger::search::{Query, ResultFilter};
 use uuid::Uuid;
 
+pub(crate) use self::reader::{KubeArgs, ReaderArgs};
 pub(crate) use self::replay::ReplayArgs;
 
 const AFTER_HELP: &str = "\
@@ -20,6 +23,7 @@ Exit status: 0 done, and everything verified holds; 1 something does not hold; 2
 
 Examples:
   bqwitness search --agent agents/billing --table billing.invoices --since 24h
+  kubectl bqwitness search -n agents --service-account audit/auditor
   bqwitness sessions --agent agents/ --open
   bqwitness show 1042 --key log.vkey
   bqwitness replay 0199a6c5-7c3e-7c1e-9a52-2f3a51d1a9c0
@@ -42,6 +46,27 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// The program's name.
+pub(crate) const NAME: &str = "bqwitness";
+
+/// Under this name `kubectl bqwitness` finds it: a link to the program will do.
+const PLUGIN: &str = "kubectl-bqwitness";
+
+/// Reads the command line, or ends the process and says what can be typed, under the name that it was called by.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Arguments {
+    let words: Vec<_> = words.into_iter().collect();
+    let mut command = named(words.first());
+    let matches = command.try_get_matches_from_mut(words).unwrap_or_else(|error| error.exit());
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+fn named(program: Option<&OsString>) -> clap::Command {
+    let file = program.map(Path::new).and_then(Path::file_name);
+    let plugin = file.is_some_and(|file| file.to_string_lossy().starts_with(PLUGIN));
+    let command = Arguments::command();
+    if plugin { command.bin_name("kubectl bqwitness").display_name("kubectl bqwitness") } else { command }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
@@ -58,6 +83,8 @@ pub(crate) enum Color {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Say who you are to the recorder, and what you may read.
+    Access(ReaderArgs),
     /// Find calls: who ran what against which table, when, and what came back. Newest first.
     Search(SearchArgs),
     /// Follow new calls as they are recorded.
@@ -88,20 +115,6 @@ pub(crate) enum Command {
     Inject(InjectArgs),
     /// Print a completion script for your shell.
     Completions { shell: Shell },
-}
-
-/// Where the recorder is, and who asks.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ReaderArgs {
-    /// The recorder, https://HOST:PORT.
-    #[arg(long, env = "BQWITNESS_RECORDER", value_name = "URL")]
-    pub(crate) recorder: String,
-    /// PEM file with the recorder's CA; the system's roots when absent.
-    #[arg(long, env = "BQWITNESS_RECORDER_CA", value_name = "FILE")]
-    pub(crate) recorder_ca: Option<PathBuf>,
-    /// File with your token.
-    #[arg(long, env = "BQWITNESS_TOKEN_FILE", value_name = "FILE")]
-    pub(crate) token_file: PathBuf,
 }
 
 /// Which calls. All that is given must be true of a call.
@@ -225,9 +238,10 @@ pub(crate) struct EntryArgs {
     pub(crate) index: u64,
     #[command(flatten)]
     pub(crate) reader: ReaderArgs,
-    /// The log's verifier key: a .vkey file, or the key itself.
+    /// The log's verifier key: a .vkey file, or the key itself. When absent, what the cluster says; a key that you have from
+    /// somebody whom you trust proves more.
     #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
-    pub(crate) key: String,
+    pub(crate) key: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -252,9 +266,9 @@ pub(crate) struct ExportArgs {
     pub(crate) reader: ReaderArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// The log's verifier key: a .vkey file, or the key itself.
+    /// The log's verifier key: a .vkey file, or the key itself. When absent, what the cluster says.
     #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
-    pub(crate) key: String,
+    pub(crate) key: Option<String>,
     /// The witnesses of the log, as a c2sp.org/tlog-policy file: it goes into the bundle, with their cosignatures.
     #[arg(long, env = "BQWITNESS_POLICY", value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
@@ -373,9 +387,10 @@ pub(crate) struct InjectArgs {
 }
 
 impl FilterArgs {
-    pub(crate) fn query(&self) -> Query {
+    pub(crate) fn query(&self, reader: &ReaderArgs) -> Query {
         let filter = self.clone();
         Query {
+            namespace: reader.namespace.clone(),
             agent: filter.agent,
             pod: filter.pod,
             connection: filter.connection,
@@ -397,6 +412,7 @@ impl FilterArgs {
 impl SessionsArgs {
     pub(crate) fn query(&self) -> SessionQuery {
         SessionQuery {
+            namespace: self.reader.namespace.clone(),
             agent: self.agent.clone(),
             pod: self.pod.clone(),
             connection: self.connection.clone(),
@@ -440,11 +456,22 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_the_name_that_was_typed() {
+        for (program, name) in [
+            ("bqwitness", "Usage: bqwitness search"),
+            ("/usr/local/bin/kubectl-bqwitness", "Usage: kubectl bqwitness search"),
+        ] {
+            let help = named(Some(&program.into())).try_get_matches_from_mut([program, "search", "--help"]);
+            let help = help.unwrap_err().to_string();
+            assert!(help.contains(name), "{help}");
+        }
     }
 
     #[test]
@@ -470,9 +497,14 @@ mod tests {
             "--result",
             "open",
             "--refused",
+            "-n",
+            "agents",
         ];
         let Command::Search(search) = Arguments::parse_from(line).command else { panic!("search") };
-        assert_eq!(search.filter.query().to_query_string(), "refused=true&result=open");
+        assert_eq!(
+            search.filter.query(&search.reader).to_query_string(),
+            "namespace=agents&refused=true&result=open"
+        );
         assert_eq!(search.limit, 50);
     }
 

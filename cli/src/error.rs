@@ -31,17 +31,36 @@ pub(crate) enum CliError {
     Key { text: String, reason: String },
     #[error("--token-file is needed to read entries from a recorder")]
     NoToken,
+    #[error("the kubeconfig can't be used: {0}")]
+    Kubeconfig(String),
+    #[error("no token: {0}")]
+    Token(String),
+    #[error(
+        "the cluster does not say where its recorder is: ConfigMap {config_map}: {error}. Name the chart's namespace with \
+         --system-namespace, or the recorder with --recorder"
+    )]
+    NotPublished { config_map: String, error: String },
+    #[error(
+        "no way to the recorder through the API server (pod {pod}): {error}. Another way: --recorder URL"
+    )]
+    Forward { pod: String, error: String },
     #[error("this log has {size} entries; there is no entry {index}")]
     NoEntry { index: u64, size: u64 },
+    #[error("entry {index} is not one that you may read")]
+    NotReadable { index: u64 },
+    #[error(
+        "only who reads everything can export all of a time. {}",
+        if .namespaces.is_empty() { "You may read no namespace: ask the cluster's operator".to_owned() }
+        else { format!("You may read {}: name one with --namespace", .namespaces.join(", ")) }
+    )]
+    NotEverything { namespaces: Vec<String> },
     #[error("there is no session {session} in the log's first {size} entries")]
     NoSession { session: Uuid, size: u64 },
     #[error("no session fits what was asked for")]
     NothingFound,
     #[error("that is {found} {what}, and a replay tells at most {most}: narrow it, by --since and --until")]
     TooMuch { what: &'static str, found: u64, most: u64 },
-    #[error("--recorder and --token-file are needed to replay from a recorder")]
-    NoRecorder,
-    #[error("--key is needed: a bundle is verified before it is told")]
+    #[error("--key is needed: the log's verifier key, or a file with it")]
     NoKey,
     #[error("{0} things in the bundle do not hold, so it is not told: see bqwitness verify")]
     Unsound(u64),

@@ -2,6 +2,7 @@
 
 mod args;
 mod claims;
+mod cluster;
 mod commands;
 mod error;
 mod export;
@@ -18,7 +19,7 @@ mod witness;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 use crate::args::{Arguments, Command};
 use crate::error::CliError;
@@ -33,7 +34,7 @@ enum Verdict {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = args::parse(std::env::args_os());
     match run(arguments) {
         Ok(Verdict::Holds) => ExitCode::SUCCESS,
         Ok(Verdict::DoesNotHold) => ExitCode::from(1),
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Verdict, CliError> {
     let out = render::Output::new(arguments.output, arguments.color);
     match arguments.command {
+        Command::Access(reader) => commands::access::run(&reader, out),
         Command::Search(search) => commands::search::run(&search, out),
         Command::Tail(tail) => commands::tail::run(&tail, out),
         Command::Sessions(sessions) => commands::sessions::run(&sessions, out),
@@ -64,7 +66,7 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),
         Command::Inject(inject) => commands::inject::run(&inject, out),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "bqwitness", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Arguments::command(), args::NAME, &mut std::io::stdout());
             Ok(Verdict::Holds)
         }
     }

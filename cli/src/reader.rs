@@ -1,7 +1,9 @@
 //! The recorder's read API, as a reader uses it.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,15 +13,18 @@ use http_body_util::Full;
 use ledger::batch::MAX_BATCH;
 use ledger::log_keys::LogKeys;
 use ledger::policy::{MAX_POLICY, Policy};
+use ledger::search::access::Access;
 use ledger::search::export::{Announcement, Entered};
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
-use runtime::client::HttpsClient;
+use runtime::client::{HttpsClient, Lookup};
+use rustls::RootCertStore;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use crate::args::ReaderArgs;
+use crate::cluster::Cluster;
 use crate::error::CliError;
 
 /// An answer must be there by then; a search may wait for the index before it answers.
@@ -29,6 +34,10 @@ pub(crate) struct Reader {
     client: HttpsClient,
     origin: String,
     token: Option<HeaderValue>,
+    /// The log's key, as the cluster says it.
+    key: Option<String>,
+    /// Nothing is asked about another namespace.
+    namespace: Option<String>,
     runtime: RefCell<Runtime>,
 }
 
@@ -47,30 +56,45 @@ struct ErrorDetail {
 }
 
 impl Reader {
+    /// Finds the recorder and a token, by what was typed or in the cluster.
     pub(crate) fn new(args: &ReaderArgs) -> Result<Self, CliError> {
-        Self::open(&args.recorder, args.recorder_ca.as_deref(), Some(&args.token_file))
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let found = runtime.block_on(find(args))?;
+        Ok(Self { namespace: args.namespace.clone(), ..found.reader(runtime)? })
     }
 
     pub(crate) fn open(url: &str, ca: Option<&Path>, token_file: Option<&Path>) -> Result<Self, CliError> {
-        let roots = match ca {
-            Some(file) => runtime::tls::pinned_roots(file)?,
-            None => runtime::tls::system_roots()?,
-        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self {
-            client: HttpsClient::new(runtime::tls::client_config(roots, &[])?, TIMEOUT, MAX_BATCH),
+            client: HttpsClient::new(runtime::tls::client_config(roots(ca)?, &[])?, TIMEOUT, MAX_BATCH),
             origin: parse_origin(url)?,
             token: token_file.map(read_token).transpose()?,
+            key: None,
+            namespace: None,
             runtime: RefCell::new(runtime),
         })
     }
 
+    /// The log's key: the one that was typed, else what the cluster says.
+    pub(crate) fn key(&self, typed: Option<&str>) -> Result<LogKeys, CliError> {
+        read_key(typed.or(self.key.as_deref()).ok_or(CliError::NoKey)?)
+    }
+
     pub(crate) fn search(&self, query: &Query) -> Result<Answer, CliError> {
+        let namespace = query.namespace.clone().or_else(|| self.namespace.clone());
+        let query = Query { namespace, ..query.clone() };
         self.ask(&format!("/v1/search?{}", query.to_query_string()))
     }
 
     pub(crate) fn sessions(&self, query: &SessionQuery) -> Result<SessionAnswer, CliError> {
+        let namespace = query.namespace.clone().or_else(|| self.namespace.clone());
+        let query = SessionQuery { namespace, ..query.clone() };
         self.ask(&format!("/v1/sessions?{}", query.to_query_string()))
+    }
+
+    /// What this reader may read.
+    pub(crate) fn access(&self) -> Result<Access, CliError> {
+        self.ask("/v1/access")
     }
 
     fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
@@ -116,6 +140,74 @@ impl Reader {
         let answer = self.runtime.borrow_mut().block_on(self.client.send(request))?;
         if answer.status() == StatusCode::OK { Ok(answer.into_body()) } else { Err(refusal(&answer)) }
     }
+}
+
+/// Where the recorder is, what proves it, and who asks.
+struct Found {
+    /// `https://host:port`, as its certificate has the host.
+    url: String,
+    /// A local address that leads there.
+    way: Option<SocketAddr>,
+    roots: RootCertStore,
+    token: HeaderValue,
+    key: Option<String>,
+}
+
+async fn find(args: &ReaderArgs) -> Result<Found, CliError> {
+    let typed =
+        args.recorder.as_ref().filter(|_| args.token_file.is_some() && args.kube.service_account.is_none());
+    let cluster = if typed.is_some() { None } else { Some(Cluster::open(&args.kube).await?) };
+    let token = match (&args.kube.service_account, &args.token_file, &cluster) {
+        (Some(account), _, Some(cluster)) => cluster.token_of(account, &args.kube.audience).await?,
+        (_, Some(file), _) => read_token(file)?,
+        (_, None, Some(cluster)) => cluster.own_token().await?,
+        (_, None, None) => return Err(CliError::NoToken),
+    };
+    let typed_roots = args.recorder_ca.as_deref();
+    match (&args.recorder, &cluster) {
+        (Some(url), _) => {
+            Ok(Found { url: url.clone(), way: None, roots: roots(typed_roots)?, token, key: None })
+        }
+        (None, Some(cluster)) => {
+            let published = cluster.published(&args.kube.system_namespace).await?;
+            let (host, port) = host_and_port(&published.url)?;
+            let way = cluster.way_to(&host, port).await?;
+            let roots = match typed_roots {
+                Some(file) => roots(Some(file))?,
+                None => runtime::tls::pinned_roots_of(&published.ca)?,
+            };
+            Ok(Found { url: published.url, way, roots, token, key: Some(published.key) })
+        }
+        (None, None) => Err(CliError::Url { text: String::new() }),
+    }
+}
+
+impl Found {
+    fn reader(self, runtime: Runtime) -> Result<Reader, CliError> {
+        let tls = runtime::tls::client_config(self.roots, &[])?;
+        let (client, origin) = match self.way {
+            None => (HttpsClient::new(tls, TIMEOUT, MAX_BATCH), parse_origin(&self.url)?),
+            // The recorder's name, as its certificate has it, at the way's address.
+            Some(way) => {
+                let (host, _) = host_and_port(&self.url)?;
+                let lookup: Lookup = Arc::new(move |_| Box::pin(std::future::ready(Ok(vec![way]))));
+                let client = HttpsClient::looking_up(tls, TIMEOUT, MAX_BATCH, Some(lookup));
+                (client, format!("https://{host}:{}", way.port()))
+            }
+        };
+        let (token, runtime) = (Some(self.token), RefCell::new(runtime));
+        Ok(Reader { client, origin, token, key: self.key, namespace: None, runtime })
+    }
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, CliError> {
+    Ok(ca.map_or_else(runtime::tls::system_roots, runtime::tls::pinned_roots)?)
+}
+
+fn host_and_port(url: &str) -> Result<(String, u16), CliError> {
+    let uri: Uri = parse_origin(url)?.parse().map_err(|_| CliError::Url { text: url.into() })?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    Ok((host, uri.port_u16().unwrap_or(443)))
 }
 
 /// The policy in a file, and its text.

@@ -42,6 +42,9 @@ pub const RECORDER_CA_FILE: &str = "ca.pem";
 /// The verifier key of the recorder's log, in [`RECORDER_DIR`] and the connection's ConfigMap.
 pub const RECORDER_KEY_FILE: &str = "log.vkey";
 
+/// Where the recorder is, in the ConfigMap of its keeper.
+pub const RECORDER_URL_KEY: &str = "url";
+
 /// The user and group that the sidecar runs as, and nobody else: the redirect rules leave it alone.
 pub const PROXY_UID: i64 = 61_337;
 

@@ -14,7 +14,8 @@ use ledger::note::SigningNoteKey;
 use serde_json::{Value, json};
 
 /// Sets of values, each of which must render and be accepted.
-const VALUES: [&[&str]; 5] = [
+const VALUES: [&[&str]; 6] = [
+    &["recorder.userTokens=true"],
     &[],
     &["recorder.enabled=false", EXTERNAL[0], EXTERNAL[1], EXTERNAL[2]],
     &[
@@ -215,7 +216,7 @@ async fn keeper(plane: &ControlPlane, kubectl: &Kubectl) {
 }
 
 /// What service accounts may do: the answer, who, the verb, what, and in which namespace.
-const RIGHTS: [(&str, &str, &str, &str, &str); 36] = [
+const RIGHTS: [(&str, &str, &str, &str, &str); 38] = [
     ("yes", "operator", "list", "bigqueryconnections.bqwitness.dev", "agents"),
     ("yes", "operator", "watch", "bigqueryconnections.bqwitness.dev", "agents"),
     ("yes", "operator", "patch", "bigqueryconnections.bqwitness.dev/status", "agents"),
@@ -248,6 +249,8 @@ const RIGHTS: [(&str, &str, &str, &str, &str); 36] = [
     ("no", "operator", "update", "clusterroles/bqwitness-operator", ""),
     ("yes", "recorder", "update", "secrets/bqwitness-recorder-tls", "bqwitness"),
     ("yes", "recorder", "patch", "configmaps/bqwitness-recorder", NAMESPACE),
+    ("yes", "recorder", "create", "subjectaccessreviews.authorization.k8s.io", ""),
+    ("no", "recorder", "create", "tokenreviews.authentication.k8s.io", ""),
     ("no", "recorder", "get", "secrets", "bqwitness"),
     ("no", "recorder", "patch", "configmaps", NAMESPACE),
     ("no", "recorder", "get", "pods", "bqwitness"),

@@ -22,7 +22,7 @@ pub(crate) struct ReplayArgs {
     #[arg(value_name = "SESSION|FILE.bqw", required_unless_present_any = ["agent", "pod", "connection"])]
     pub(crate) what: Option<String>,
     #[command(flatten)]
-    pub(crate) reader: Option<ReaderArgs>,
+    pub(crate) reader: ReaderArgs,
     /// For a bundle: the log's verifier key, a .vkey file or the key itself.
     #[arg(long, env = "BQWITNESS_KEY", value_name = "VKEY")]
     pub(crate) key: Option<String>,

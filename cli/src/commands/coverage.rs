@@ -40,6 +40,7 @@ fn read(reader: &Reader, args: &CoverageArgs) -> Result<Covered, CliError> {
     let now = Timestamp::now();
     let to = args.to.unwrap_or(now).min(now);
     let mut question = SessionQuery {
+        namespace: args.reader.namespace.clone(),
         connection: args.connection.clone(),
         since: Some(args.from),
         until: Some(to),

@@ -7,15 +7,16 @@ use crate::args::{ExportArgs, Format};
 use crate::claims;
 use crate::error::CliError;
 use crate::export::{Asked, export};
-use crate::reader::{Reader, read_key, read_policy};
+use crate::reader::{Reader, read_policy};
 use crate::render::Output;
 use crate::text::{counted, printable};
 
 pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
-    let held = read_key(&args.key)?;
+    let reader = Reader::new(&args.reader)?;
+    let held = reader.key(args.key.as_deref())?;
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
-    let asked = Asked { query: args.filter.query(), held: &held, policy: policy.as_ref() };
-    let report = export(&Reader::new(&args.reader)?, &asked, &args.file)?;
+    let asked = Asked { query: args.filter.query(&args.reader), held: &held, policy: policy.as_ref() };
+    let report = export(&reader, &asked, &args.file)?;
     let contents = &report.manifest.contents;
     match out.format {
         Format::Json => out.json(&json!({

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod access;
 pub(crate) mod coverage;
 pub(crate) mod export;
 pub(crate) mod inject;

@@ -10,7 +10,7 @@ use ledger::verify::LogSource as _;
 use crate::Verdict;
 use crate::args::EntryArgs;
 use crate::error::CliError;
-use crate::reader::{Reader, read_key};
+use crate::reader::Reader;
 use crate::render::Output;
 use crate::source::Served;
 
@@ -22,7 +22,8 @@ pub(crate) struct Proven {
 }
 
 pub(crate) fn run(args: &EntryArgs, out: Output) -> Result<Verdict, CliError> {
-    let proven = prove(&Reader::new(&args.reader)?, args.index, &read_key(&args.key)?)?;
+    let reader = Reader::new(&args.reader)?;
+    let proven = prove(&reader, args.index, &reader.key(args.key.as_deref())?)?;
     out.line(proven.proof.to_string().trim_end_matches('\n'))?;
     Ok(Verdict::Holds)
 }

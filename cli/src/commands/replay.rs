@@ -26,8 +26,7 @@ pub(crate) fn run(args: &ReplayArgs, out: Output) -> Result<Verdict, CliError> {
 
 fn from_recorder(args: &ReplayArgs, out: Output) -> Result<Verdict, CliError> {
     let how = args.how();
-    let reader = args.reader.as_ref().ok_or(CliError::NoRecorder)?;
-    let found = recorded::find(&Reader::new(reader)?, &args.wanted())?;
+    let found = recorded::find(&Reader::new(&args.reader)?, &args.wanted())?;
     let (size, rebuilding_to) = (found.size, found.rebuilding_to);
     let chains = chains(found, &how);
     match out.format {

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &SearchArgs, out: Output) -> Result<Verdict, CliError> {
 
 /// Asks for pages until there are as many calls as were asked for.
 fn find(reader: &Reader, args: &SearchArgs) -> Result<Answer, CliError> {
-    let mut query = args.filter.query();
+    let mut query = args.filter.query(&args.reader);
     (query.before, query.wait) = (args.before, args.wait);
     let mut whole = Answer { size: 0, rebuilding_to: None, calls: Vec::new(), next: None };
     loop {

@@ -5,25 +5,24 @@ use ledger::blob::Blob;
 use ledger::digest::Digest;
 use ledger::entry::{Entry, Subject};
 use ledger::statement::Statement;
-use ledger::verify::LogSource as _;
 use serde_json::{Value, json};
 
 use super::proof::prove;
 use crate::Verdict;
 use crate::args::{EntryArgs, Format};
 use crate::error::CliError;
-use crate::reader::{Reader, read_key};
+use crate::reader::Reader;
 use crate::render::Output;
 use crate::source::Served;
 use crate::text::printable;
 
 pub(crate) fn run(args: &EntryArgs, out: Output) -> Result<Verdict, CliError> {
     let reader = Reader::new(&args.reader)?;
-    let proven = prove(&reader, args.index, &read_key(&args.key)?)?;
+    let proven = prove(&reader, args.index, &reader.key(args.key.as_deref())?)?;
     let bad = |message: String| CliError::Entry { index: args.index, message };
     let entry = Entry::parse(&proven.leaf).map_err(|error| bad(error.to_string()))?;
     let statement = Statement::parse(entry.statement).map_err(|error| bad(error.to_string()))?;
-    let blobs = read_blobs(&reader, &statement)?;
+    let blobs = read_blobs(&reader, args.index, &statement)?;
     let proof = format!(
         "entry {} is in log {}: proved against its checkpoint of {} entries",
         args.index, proven.checkpoint.origin, proven.checkpoint.size
@@ -43,9 +42,13 @@ pub(crate) fn run(args: &EntryArgs, out: Output) -> Result<Verdict, CliError> {
 }
 
 /// The blobs' texts by their role; `None` when one was deleted. One that is not its digest is an error.
-fn read_blobs(reader: &Reader, statement: &Statement) -> Result<Vec<(String, Option<String>)>, CliError> {
+fn read_blobs(
+    reader: &Reader,
+    index: u64,
+    statement: &Statement,
+) -> Result<Vec<(String, Option<String>)>, CliError> {
     let read = |(role, reference): (&String, &ledger::blob::BlobRef)| {
-        let blob = Served::new(reader).blob(reference.digest)?;
+        let blob = Served::new(reader).blob_of(index, reference.digest)?;
         let text = blob.map(|bytes| blob_text(bytes, reference.digest)).transpose()?;
         Ok((role.clone(), text))
     };

@@ -10,7 +10,7 @@ use crate::render::{Output, result_text, rows_text, statement_text, tables_text,
 
 pub(crate) fn run(args: &TailArgs, out: Output) -> Result<Verdict, CliError> {
     let reader = Reader::new(&args.reader)?;
-    let mut query = Query { limit: Some(1), ..args.filter.query() };
+    let mut query = Query { limit: Some(1), ..args.filter.query(&args.reader) };
     let first = reader.search(&query)?;
     // What an index that is being rebuilt has not reached yet is not new.
     let mut size = first.rebuilding_to.unwrap_or(first.size);

@@ -1,7 +1,7 @@
 //! Fetching what was selected, once, into a spool; and adding it up.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 
 use jiff::Timestamp;
@@ -11,9 +11,8 @@ use ledger::bundle::{Named, Tally, name_blobs};
 use ledger::digest::Digest;
 use ledger::entry::Entry;
 use ledger::statement::Statement;
-use ledger::tile::{Level, TILE_WIDTH, Tile, parse_bundle};
+use ledger::tile::TILE_WIDTH;
 use ledger::tree::leaf_hash;
-use ledger::verify::LogSource as _;
 
 use super::select::Selection;
 use super::spool::{Group, Reader, Writer};
@@ -75,21 +74,29 @@ impl Gathering<'_> {
 
     /// The entries at these places of a tile, and those of its deletions that are due; then the blobs that they name.
     fn tile(&mut self, index: u64, places: Vec<u64>) -> Result<(), CliError> {
-        let bundle = bundle(self.log, index, self.selection.size)?;
+        let readable: Readable = self.log.entries_under(index)?.into_iter().collect();
         let later = self.deletions.split_off(&((index + 1) * TILE_WIDTH));
         let mut kept = std::mem::replace(&mut self.deletions, later);
-        let mut named = Named::new();
+        let (mut named, mut named_by) = (Named::new(), HashMap::new());
         for place in places {
-            let (entry, statement) = read(&bundle, place)?;
+            // Between the entries of some sessions lie others', which not every reader may see.
+            if !readable.contains_key(&place) && self.selection.picks.is_filtered() {
+                continue;
+            }
+            let (entry, statement) = read(&readable, place)?;
             if self.selection.picks.keeps(&entry, &statement) {
                 // What does not hold is found again, and reported, when the bundle is verified.
                 let _found_again = name_blobs(&mut named, &statement);
+                statement.blobs.values().for_each(|blob| {
+                    named_by.entry(blob.digest).or_insert(place);
+                });
                 kept.insert(place);
             }
         }
         let mut blobs = BTreeMap::new();
         for digest in named.into_keys() {
-            let blob = match self.blob(digest)? {
+            let fetched = named_by.get(&digest).map(|place| self.blob(*place, digest)).transpose()?;
+            let blob = match fetched.unwrap_or(Fetched::Blob(None)) {
                 Fetched::Deleted(entry) => {
                     self.keep_deletion(entry, index, &mut kept);
                     None
@@ -98,7 +105,7 @@ impl Gathering<'_> {
             };
             blobs.insert(digest, blob);
         }
-        self.push(index, &bundle, &kept, blobs)
+        self.push(index, &readable, &kept, blobs)
     }
 
     /// Where the log says who deleted a text, that entry comes too: unless everything of a time is asked for, which is that and
@@ -122,14 +129,14 @@ impl Gathering<'_> {
     fn push(
         &mut self,
         index: u64,
-        bundle: &[Vec<u8>],
+        readable: &Readable,
         kept: &BTreeSet<u64>,
         blobs: BTreeMap<Digest, Option<Blob>>,
     ) -> Result<(), CliError> {
         let mut group = Group { index, entries: Vec::new(), blobs: BTreeMap::new() };
         for place in kept {
-            let (entry, statement) = read(bundle, *place)?;
-            let leaf = leaf(bundle, *place);
+            let (entry, statement) = read(readable, *place)?;
+            let leaf = leaf(readable, *place)?;
             let _found_again = self.tally.entry(*place, &leaf_hash(leaf), &entry, &statement);
             self.first_received = self.first_received.or(Some(entry.envelope.received));
             self.joined.entry(*place, &entry, &statement);
@@ -148,8 +155,9 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    fn blob(&self, digest: Digest) -> Result<Fetched, CliError> {
-        let bytes = match self.log.blob_or_deletion(digest) {
+    /// A blob that the entry at `place` names.
+    fn blob(&self, place: u64, digest: Digest) -> Result<Fetched, CliError> {
+        let bytes = match self.log.blob_of(place, digest) {
             Err(CliError::Deleted { entry }) => return Ok(Fetched::Deleted(entry)),
             fetched => fetched?,
         };
@@ -169,21 +177,16 @@ enum Fetched {
     Deleted(u64),
 }
 
-fn read(bundle: &[Vec<u8>], place: u64) -> Result<(Entry<'_>, Statement), CliError> {
+/// Of the entries under one tile those that the reader may see.
+type Readable = BTreeMap<u64, Vec<u8>>;
+
+fn read(readable: &Readable, place: u64) -> Result<(Entry<'_>, Statement), CliError> {
     let bad = |message: String| CliError::Entry { index: place, message };
-    let entry = Entry::parse(leaf(bundle, place)).map_err(|error| bad(error.to_string()))?;
+    let entry = Entry::parse(leaf(readable, place)?).map_err(|error| bad(error.to_string()))?;
     let statement = Statement::parse(entry.statement).map_err(|error| bad(error.to_string()))?;
     Ok((entry, statement))
 }
 
-/// The entries under the tile of level 0 at `index`.
-fn bundle(log: &Served<'_>, index: u64, size: u64) -> Result<Vec<Vec<u8>>, CliError> {
-    let tile = Tile::at(Level::Entries, index, size).expect("what is selected is in the log");
-    let bytes = log.tile(tile)?.ok_or_else(|| CliError::Answer(format!("{tile} is not there")))?;
-    let entries = parse_bundle(tile, &bytes).map_err(|error| CliError::Answer(format!("{tile}: {error}")))?;
-    Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
-}
-
-fn leaf(bundle: &[Vec<u8>], place: u64) -> &[u8] {
-    &bundle[usize::try_from(place % TILE_WIDTH).expect("below 256")]
+fn leaf(readable: &Readable, place: u64) -> Result<&[u8], CliError> {
+    readable.get(&place).map(Vec::as_slice).ok_or(CliError::NotReadable { index: place })
 }

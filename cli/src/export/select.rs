@@ -52,6 +52,11 @@ impl Picks {
         })
     }
 
+    /// Are there entries in the ranges that don't belong to the export?
+    pub(super) fn is_filtered(&self) -> bool {
+        self.sessions.is_some()
+    }
+
     /// Does this entry, which lies in a range, belong to the export?
     pub(super) fn keeps(&self, entry: &Entry<'_>, statement: &Statement) -> bool {
         let Some(sessions) = &self.sessions else { return true };
@@ -68,9 +73,19 @@ pub(super) fn select(reader: &Reader, query: &Query, size: u64) -> Result<Select
     if asks_for_calls(query) {
         return calls(reader, query, size);
     }
-    let whole_sessions =
-        query.agent.is_some() || query.pod.is_some() || query.connection.is_some() || query.session.is_some();
+    let whole_sessions = query.namespace.is_some()
+        || query.agent.is_some()
+        || query.pod.is_some()
+        || query.connection.is_some()
+        || query.session.is_some();
     if whole_sessions { sessions(reader, query, size) } else { everything(reader, query, size) }
+}
+
+/// Only who reads everything can prove that nothing of a time is missing.
+fn must_read_everything(reader: &Reader) -> Result<(), CliError> {
+    let access = reader.access()?;
+    let namespaces = access.clusters.into_iter().flat_map(|readable| readable.namespaces.unwrap_or_default());
+    if access.everything { Ok(()) } else { Err(CliError::NotEverything { namespaces: namespaces.collect() }) }
 }
 
 fn asks_for_calls(query: &Query) -> bool {
@@ -82,6 +97,7 @@ fn asks_for_calls(query: &Query) -> bool {
 
 /// All entries that were received in a time, and their neighbours.
 fn everything(reader: &Reader, query: &Query, size: u64) -> Result<Selection, CliError> {
+    must_read_everything(reader)?;
     let (since, until) = (query.since, query.until);
     let from = since.map_or(Ok(0), |since| first_at(reader, since, size))?;
     let to = until.map_or(Ok(size), |until| first_at(reader, until, size))?.max(from);
@@ -110,6 +126,7 @@ fn first_at(reader: &Reader, time: Timestamp, size: u64) -> Result<u64, CliError
 /// Whole sessions, from their first statement to their last.
 fn sessions(reader: &Reader, query: &Query, size: u64) -> Result<Selection, CliError> {
     let mut question = SessionQuery {
+        namespace: query.namespace.clone(),
         agent: query.agent.clone(),
         pod: query.pod.clone(),
         connection: query.connection.clone(),

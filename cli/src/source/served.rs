@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use ledger::digest::Digest;
 use ledger::log_keys::{KeyNotes, LogKeys};
 use ledger::proof::TileSource;
+use ledger::search::entries;
 use ledger::tile::{Level, Tile, parse_hashes};
 use ledger::tree::Hash;
 use ledger::verify::LogSource;
@@ -51,6 +52,19 @@ impl<'a> Served<'a> {
     /// A blob; `None` when there is none. One that was deleted in order is [`CliError::Deleted`].
     pub(crate) fn blob_or_deletion(&self, digest: Digest) -> Result<Option<Vec<u8>>, CliError> {
         let blob = self.reader.get_private(&format!("/v1/blobs/{}", digest.hex()));
+        present(blob.map(|bytes| bytes.to_vec()))
+    }
+
+    /// Of the entries under the tile of level 0 at `index` those that the reader may see.
+    pub(crate) fn entries_under(&self, index: u64) -> Result<Vec<(u64, Vec<u8>)>, CliError> {
+        let row = self.reader.get_private(&format!("/v1/entries?tile={index}"))?;
+        let entries = entries::parse(&row).map_err(|error| CliError::Answer(error.to_string()))?;
+        Ok(entries.into_iter().map(|(index, leaf)| (index, leaf.to_vec())).collect())
+    }
+
+    /// A blob that the entry at `index` names; `None` when there is none. One that was deleted in order is [`CliError::Deleted`].
+    pub(crate) fn blob_of(&self, index: u64, digest: Digest) -> Result<Option<Vec<u8>>, CliError> {
+        let blob = self.reader.get_private(&format!("/v1/entries/{index}/blobs/{}", digest.hex()));
         present(blob.map(|bytes| bytes.to_vec()))
     }
 

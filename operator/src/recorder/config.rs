@@ -39,6 +39,9 @@ pub struct Flags {
     /// The ConfigMap that says what proves the recorder: ca.pem and log.vkey
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub publish: String,
+    /// Where clients of the cluster reach the recorder, https://HOST:PORT: said beside what proves it
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
     /// Address of metrics and readiness (plain HTTP)
     #[arg(long, default_value = "[::]:9091", value_name = "ADDR:PORT")]
     pub admin: String,
@@ -63,6 +66,8 @@ pub struct Config {
     pub port_file: PathBuf,
     /// Namespace and name of the ConfigMap.
     pub publish: (String, String),
+    /// See [`Flags::url`].
+    pub url: Option<String>,
     /// See [`Flags::admin`].
     pub admin: SocketAddr,
 }
@@ -111,6 +116,7 @@ impl Flags {
                 tls_dir: self.tls_dir,
                 port_file: self.port_file,
                 publish,
+                url: self.url,
                 admin,
             }),
             _ => Err(Mistakes(mistakes)),

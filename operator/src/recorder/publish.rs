@@ -21,6 +21,7 @@ pub struct Publisher {
     config_maps: Api<ConfigMap>,
     namespace: String,
     name: String,
+    url: Option<String>,
     port_file: PathBuf,
     said: Option<(String, String)>,
 }
@@ -39,7 +40,8 @@ impl Publisher {
     pub(super) fn new(config: &Config, client: &Client) -> Self {
         let (namespace, name) = config.publish.clone();
         let config_maps = Api::namespaced(client.clone(), &namespace);
-        Self { config_maps, namespace, name, port_file: config.port_file.clone(), said: None }
+        let (url, port_file) = (config.url.clone(), config.port_file.clone());
+        Self { config_maps, namespace, name, url, port_file, said: None }
     }
 
     /// Says which CAs and which key prove the recorder; false while the recorder has not said its key.
@@ -50,12 +52,16 @@ impl Publisher {
             return Ok(true);
         }
         self.must_be_the_same(&keys, &said).await?;
-        let patch = Patch::Apply(json!({
+        let mut config_map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": { "name": self.name, "labels": { names::MANAGED_LABEL: KEEPER } },
             "data": { names::RECORDER_CA_FILE: now.0, names::RECORDER_KEY_FILE: now.1 },
-        }));
+        });
+        if let Some(url) = &self.url {
+            config_map["data"][names::RECORDER_URL_KEY] = json!(url);
+        }
+        let patch = Patch::Apply(config_map);
         self.config_maps.patch(&self.name, &PatchParams::apply(KEEPER).force(), &patch).await?;
         tracing::info!(config_map = self.name, "published the recorder's CA and its log's key");
         self.said = Some(now);
