@@ -190,7 +190,7 @@ async fn a_namespaces_reader_finds_its_own_and_nothing_else() {
     ] {
         assert_eq!(reader.search("").await, found);
         let oldest_first: Vec<_> = found.iter().rev().copied().collect();
-        assert_eq!(reader.search("from=0").await, oldest_first);
+        assert_eq!(reader.search("from=0&wait=1").await, oldest_first);
         assert_eq!(reader.search("table=shared.invoices").await, found);
         assert_eq!(reader.search("words=select").await, found);
         let sessions: SessionAnswer = reader.json("/v1/sessions").await;
@@ -261,7 +261,7 @@ async fn a_namespaces_reader_finds_its_own_and_nothing_else() {
     // Who may nothing, or asks for what it may not, is told what to ask for.
     for (reader, path) in [
         (&nobody, "/v1/search"),
-        (&nobody, "/v1/search?from=0"),
+        (&nobody, "/v1/search?from=0&wait=1"),
         (&nobody, "/v1/sessions"),
         (&nobody, "/v1/entries/1"),
         (&nobody, "/v1/entries?tile=0"),
@@ -349,7 +349,7 @@ async fn every_read_is_an_entry() {
     let page = client.search("kind=SELECT&limit=1").await;
     client.search(&format!("kind=SELECT&limit=1&before={}", page.next.unwrap())).await;
     for from in [0, places[1] + 1, 100] {
-        client.search(&format!("agent=agents/&from={from}")).await;
+        client.search(&format!("agent=agents/&from={from}&wait=1")).await;
     }
     client.get("/v1/sessions?open=true").await;
     for path in ["/v1/entries/1", "/v1/entries/2", "/v1/entries/4", "/v1/entries/2"] {

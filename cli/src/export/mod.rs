@@ -77,7 +77,7 @@ pub(crate) fn export(reader: &Reader, asked: &Asked<'_>, file: &Path) -> Result<
         manifest: Digest::of(&bytes),
         filter: manifest.scope.to_query_string(),
         entries: manifest.contents.entries,
-        namespace: query.namespace.clone(),
+        namespace: asked.query.namespace.clone(),
     };
     let index = reader.announce(&announcement)?;
 

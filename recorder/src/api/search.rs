@@ -25,10 +25,9 @@ pub async fn search(
     query: Result<Parameters<Query>, QueryRejection>,
 ) -> Result<Json<Answer>, Refusal> {
     let Parameters(query) = query.map_err(|error| Refusal::new(Reason::BadQuery, error.body_text()))?;
-    let (right, what) = match query.from {
-        Some(_) => (Right::Watch, What::Follow),
-        None => (Right::List, What::Search),
-    };
+    // Whoever waits for what comes after a place follows the log; without waiting, these are pages of what is there.
+    let follows = query.from.is_some() && query.wait.is_some();
+    let (right, what) = if follows { (Right::Watch, What::Follow) } else { (Right::List, What::Search) };
     let reader = api.reader(&headers, right, query.namespace.as_deref()).await?;
     let asked = Query { limit: None, before: None, from: None, wait: None, ..query.clone() };
     let answer = api.searcher.search(query, reader.scope.clone()).await?;
