@@ -312,7 +312,9 @@ impl Drop for Group {
 }
 
 impl Finished {
-    pub(crate) fn new(output: Output, took: Duration) -> Self {
+    /// What a program left behind, and how long it took.
+    #[must_use]
+    pub fn new(output: Output, took: Duration) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr), took }
     }

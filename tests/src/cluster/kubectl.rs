@@ -1,6 +1,6 @@
 //! `kubectl` and `helm`, as people run them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,19 @@ pub struct Kubectl {
     programs: Programs,
     home: PathBuf,
     kubeconfig: PathBuf,
+    /// Where it finds plugins, besides the path.
+    plugins: Option<PathBuf>,
 }
 
 impl Kubectl {
     pub(super) fn new(programs: Programs, home: PathBuf, kubeconfig: PathBuf) -> Self {
-        Self { programs, home, kubeconfig }
+        Self { programs, home, kubeconfig, plugins: None }
+    }
+
+    /// The same, which also finds the programs in this folder: plugins of kubectl.
+    #[must_use]
+    pub fn with_programs(self, folder: &Path) -> Self {
+        Self { plugins: Some(folder.into()), ..self }
     }
 
     /// `kubectl ARGUMENTS`
@@ -81,7 +89,9 @@ impl Kubectl {
     async fn program(&self, name: &str, arguments: &[&str], input: &str) -> Result<Finished> {
         let mut command = Command::new(self.programs.path(name));
         command.args(arguments).current_dir(&self.home).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let all = self.plugins.iter().cloned().chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(all).doing("making a path")?);
         command.env("HOME", &self.home).env("KUBECONFIG", &self.kubeconfig);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let start = Instant::now();

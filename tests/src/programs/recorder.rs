@@ -24,6 +24,9 @@ pub struct RecorderAt {
     pub key: PathBuf,
 }
 
+/// Its name in a cluster, as the chart has it: its certificate is for that too.
+const SERVICE: &str = "bqwitness-recorder.bqwitness.svc";
+
 /// A running recorder.
 #[derive(Debug)]
 pub struct Recorder {
@@ -100,6 +103,24 @@ impl Recorder {
         Self::launch(&[], address, folder, ca, &means, reader).await
     }
 
+    /// The same where the API server also says who may read what, and takes whom it knows for readers.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn start_asking(folder: &Path, ca: &TestCa, plane: &ControlPlane, token: &str) -> Result<Self> {
+        let own = folder.join("recorder.token");
+        std::fs::write(&own, token).doing("writing the recorder's token")?;
+        let means = [
+            format!("--issuer={ISSUER}"),
+            format!("--jwks={}/openid/v1/jwks", plane.url()),
+            format!("--access-review={}", plane.url()),
+            "--user-tokens=true".into(),
+            format!("--jwks-ca={}", plane.ca().display()),
+            format!("--jwks-token={}", own.display()),
+        ];
+        Self::launch(&[], Ipv4Addr::LOCALHOST.into(), folder, ca, &means, &Pod::of("audit", "nobody")).await
+    }
+
     async fn launch(
         under: &[&str],
         address: IpAddr,
@@ -109,7 +130,7 @@ impl Recorder {
         reader: &Pod,
     ) -> Result<Self> {
         let data = folder.join("recorder");
-        let Leaf { certificate, key } = ca.leaf(&[&address.to_string()])?;
+        let Leaf { certificate, key } = ca.leaf(&[&address.to_string(), SERVICE])?;
         let mut command = command("bqwitness-recorder", under)?;
         command.arg("--data").arg(&data);
         command.args(["--admin", "127.0.0.1:0"]);

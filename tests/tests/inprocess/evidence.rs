@@ -111,7 +111,10 @@ async fn evidence_leaves_the_recorder_and_stands_alone() {
     assert_eq!((code, &told["manifest"]["contents"]["calls"]), (Some(0), &3.into()), "{told}");
     assert_eq!(told["manifest"]["scope"]["kind"], "calls");
     assert!(told["notProved"][0].as_str().unwrap().contains("no other call"), "{told}");
-    assert_eq!(some["export"], all["export"].as_u64().unwrap() + 1, "each export is an entry");
+    assert!(
+        some["export"].as_u64() > all["export"].as_u64(),
+        "each export is an entry, after those of its reads"
+    );
 
     let (code, told) = desk.verify("session.bqw").await;
     assert_eq!((code, &told["manifest"]["scope"]["kind"]), (Some(0), &"sessions".into()), "{told}");
