@@ -48,7 +48,10 @@ fn read_blobs(
     statement: &Statement,
 ) -> Result<Vec<(String, Option<String>)>, CliError> {
     let read = |(role, reference): (&String, &ledger::blob::BlobRef)| {
-        let blob = Served::new(reader).blob_of(index, reference.digest)?;
+        let blob = match Served::new(reader).blob_of(index, reference.digest) {
+            Err(CliError::Deleted { .. }) => None,
+            fetched => fetched?,
+        };
         let text = blob.map(|bytes| blob_text(bytes, reference.digest)).transpose()?;
         Ok((role.clone(), text))
     };

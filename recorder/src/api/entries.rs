@@ -143,8 +143,13 @@ async fn visible(api: &Api, reader: &Reader, leaves: &[&[u8]]) -> Result<Vec<boo
     if reader.scope == Scope::Everything {
         return Ok(vec![true; leaves.len()]);
     }
-    let owners =
-        leaves.iter().map(|leaf| Entry::parse(leaf).map(owner).unwrap_or(Owner::Log)).collect::<Vec<_>>();
+    let mut owners: Vec<_> = leaves.iter().map(|leaf| owner_of(leaf)).collect();
+    for owner in &mut owners {
+        if let Owner::Entry(about) = *owner {
+            let leaf = api.read(move |log| log.entry(about)).await?;
+            *owner = leaf.map_or(Owner::Log, |leaf| owner_of(&leaf));
+        }
+    }
     let sessions: HashSet<Uuid> = owners
         .iter()
         .filter_map(|owner| match owner {
@@ -158,9 +163,14 @@ async fn visible(api: &Api, reader: &Reader, leaves: &[&[u8]]) -> Result<Vec<boo
         Owner::Workload(role, workload) => reader.scope.holds(*role, workload),
         Owner::Session(session) => sessions.contains(session),
         Owner::Reader(of, reader) => (of, reader) == (cluster, &name),
-        Owner::Log => false,
+        // What is about an entry that is itself about another is of those alone who read everything.
+        Owner::Entry(_) | Owner::Log => false,
     };
     Ok(owners.iter().map(sees).collect())
+}
+
+fn owner_of(leaf: &[u8]) -> Owner {
+    Entry::parse(leaf).map_or(Owner::Log, owner)
 }
 
 /// A blob's file.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::entry::{Entry, Role, Subject, Workload};
 use ledger::search::access::Readable;
-use ledger::statement::{Hole, Read, ReadExport, SessionLost};
+use ledger::statement::{BlobDeleted, Hole, Read, ReadExport, SessionLost};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -152,6 +152,8 @@ pub enum Owner {
     Workload(Role, Workload),
     /// The recorder's word about a session: its session's.
     Session(Uuid),
+    /// The recorder's word about a text that this entry names: whose that is.
+    Entry(u64),
     /// The recorder's word about a read: that reader's, of that cluster.
     Reader(String, String),
     /// The recorder's own: of those alone who read everything.
@@ -164,6 +166,7 @@ pub enum Owner {
 struct About {
     lost: Option<SessionLost>,
     hole: Option<Hole>,
+    deleted: Option<BlobDeleted>,
     search: Option<Read>,
     follow: Option<Read>,
     sessions: Option<Read>,
@@ -182,6 +185,9 @@ pub fn owner(entry: Entry<'_>) -> Owner {
     let session = about.lost.map(|lost| lost.session).or(about.hole.map(|hole| hole.session));
     if let Some(session) = session {
         return Owner::Session(session);
+    }
+    if let Some(first) = about.deleted.and_then(|deleted| deleted.entries.first().copied()) {
+        return Owner::Entry(first);
     }
     let read = [about.search, about.follow, about.sessions, about.entries].into_iter().flatten().next();
     let reader = read.map(|read| (read.cluster, read.reader));
