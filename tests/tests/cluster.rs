@@ -1,6 +1,9 @@
 //! A real API server: the stand itself, and what we count on in every cluster.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "cluster/readme.rs"]
+mod readme;
+
 use bqwitness_tests::cluster::{ControlPlane, ISSUER, Kubectl};
 use bqwitness_tests::programs::AUDIENCE;
 use serde_json::{Value, json};
