@@ -28,8 +28,9 @@ pub enum Outcome {
     Untouched,
 }
 
-/// Puts the sidecar into one object's pods, if the connection selects them. The connection's namespace is that of an object that
-/// names none.
+/// Puts the sidecar into one object's pods, if the connection selects them. An object that names no namespace is in the
+/// connection's, and a connection that names none is in the object's: a file is often written for any. Where neither does, it is
+/// `default`, as for kubectl.
 ///
 /// # Errors
 /// [`NotInjected`]
@@ -41,19 +42,26 @@ pub fn inject(
     let kind = object["kind"].as_str().unwrap_or_default();
     let Some(path) = template(kind) else { return Ok(Outcome::Untouched) };
     let Some(pod) = object.pointer(path).filter(|pod| pod.is_object()) else { return Ok(Outcome::Untouched) };
-    let home = connection.metadata.namespace.as_deref().unwrap_or("default");
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or(home);
+    let named = object["metadata"]["namespace"].as_str();
+    let namespace = named.or(connection.metadata.namespace.as_deref()).unwrap_or("default").to_owned();
+    let connection = &at_home(connection, &namespace);
     // Labels decide as Kubernetes will see them. A template's `metadata` may be absent.
     let mut as_pod = pod.clone();
     if as_pod["metadata"].is_null() {
         as_pod["metadata"] = json!({});
     }
     let typed = serde_json::from_value(as_pod.clone())?;
-    if selection::choose([connection], namespace, &typed).is_empty() {
+    if selection::choose([connection], &namespace, &typed).is_empty() {
         return Ok(Outcome::Untouched);
     }
     let Injected { pod, conflicts } = inject::inject(&as_pod, connection, settings)?;
     let mut whole = object.clone();
     *whole.pointer_mut(path).expect("it was there a moment ago") = pod;
     Ok(Outcome::Injected(Injected { pod: whole, conflicts }))
+}
+
+fn at_home(connection: &BigQueryConnection, namespace: &str) -> BigQueryConnection {
+    let mut connection = connection.clone();
+    connection.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
+    connection
 }

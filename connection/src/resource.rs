@@ -192,7 +192,9 @@ impl IdentityMode {
         .message("in mode Aliases other connections don't pass the sidecar: leave otherGoogleApis and otherEgress out, and limit them by a NetworkPolicy")
 )]
 pub struct Interception {
-    /// How calls reach the sidecar.
+    /// How calls reach the sidecar. Redirect: by rules in the pod's network, whatever the agent does; the init container that sets
+    /// them needs NET_ADMIN. Aliases: BigQuery's names lead to it; no container needs a capability, the pod passes PodSecurity
+    /// "restricted", and an agent that dials an address goes round it. docs/operator.md compares them.
     #[serde(default)]
     pub mode: InterceptionMode,
     /// What becomes of connections to other Google APIs. The same front ends of Google's serve them and BigQuery: only Inspect
@@ -225,8 +227,8 @@ pub enum InterceptionMode {
     #[default]
     Redirect,
     /// BigQuery's names lead to the sidecar by the pod's host aliases. Nothing in the pod needs a capability, and the whole pod
-    /// passes PodSecurity "restricted". An agent that dials an address goes round it: add a NetworkPolicy, or give it nothing to
-    /// call with (identity mode Federated).
+    /// passes PodSecurity "restricted". An agent that dials an address goes round it, and no NetworkPolicy tells it from its
+    /// sidecar: give it nothing to call with (identity mode Federated).
     Aliases,
 }
 

@@ -1,6 +1,8 @@
 //! Is a pod that is about to be stored as it was injected? Others may have changed it after us.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 
 use crate::inject::{self, NotInjected, Settings};
 use crate::refuse::{CONTAINERS, Refusal};
@@ -30,12 +32,10 @@ pub fn injected(
         refusals.push(Refusal::new("not_injected", sentence));
         return Ok(refusals);
     }
-    for field in ["/spec/hostAliases", "/spec/securityContext/sysctls"] {
-        if pod.pointer(field) != expected.pointer(field) {
-            let sentence =
-                format!("{field} was changed after bqwitness prepared it: let that webhook run before");
-            refusals.push(Refusal::new("not_injected", sentence));
-        }
+    if let Some(missing) = missing(pod, &expected) {
+        let sentence =
+            format!("{missing} was taken away after bqwitness prepared it: let that webhook run before");
+        refusals.push(Refusal::new("not_injected", sentence));
     }
     for list in ["initContainers", "containers"] {
         let pairs = items(pod, list).iter().zip(items(&expected, list));
@@ -55,6 +55,25 @@ pub fn injected(
         }
     }
     Ok(refusals)
+}
+
+/// What of the pod's own, beside its containers, is not as it should be. Others may have added to it, in whatever order.
+fn missing(pod: &Value, expected: &Value) -> Option<&'static str> {
+    let aliases = |pod: &Value| -> BTreeSet<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of = |alias: &Value| {
+            let hosts = alias["hostnames"].as_array().cloned().unwrap_or_default();
+            hosts.iter().map(|host| (text(&alias["ip"]), text(host))).collect::<Vec<_>>()
+        };
+        items(pod, "hostAliases").iter().flat_map(of).collect()
+    };
+    if !aliases(pod).is_superset(&aliases(expected)) {
+        return Some("an entry of spec.hostAliases");
+    }
+    let sysctls = |pod: &Value| items(&json!({"spec": pod["spec"]["securityContext"]}), "sysctls").to_vec();
+    let there = sysctls(pod);
+    (!sysctls(expected).iter().all(|sysctl| there.contains(sysctl)))
+        .then_some("a sysctl of spec.securityContext")
 }
 
 /// What the API server fills in by itself.

@@ -97,6 +97,7 @@ pub fn inject(
 fn refusals(asked: &Pod, connection: &BigQueryConnection, settings: &Settings) -> Vec<Refusal> {
     let mut refusals = refuse::pod(asked, &secret_audiences(connection, settings));
     if let (InterceptionMode::Aliases, Some(spec)) = (connection.spec.interception.mode, &asked.spec) {
+        refusals.extend(refuse::aliases::connection(connection));
         refusals.extend(refuse::aliases::pod(spec, &aliases::hosts(connection)));
     }
     refusals

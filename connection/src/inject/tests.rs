@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::manifest::{self, Outcome};
-use crate::patch;
+use crate::{patch, verify};
 
 fn settings() -> Settings {
     Settings {
@@ -136,6 +136,34 @@ fn another_injector_in_between_makes_no_difference() {
     assert_eq!(injected(&again, &connection).pod, again);
 }
 
+/// Another webhook, after ours: what it adds is its own affair, what it takes away is not.
+#[test]
+fn aliases_that_were_taken_away_are_missed() {
+    let (_, connection, asked) = cases().find(|(name, ..)| *name == "restricted").unwrap();
+    let pod = injected(&asked, &connection).pod;
+    let said = |pod: &Value| -> Vec<_> {
+        verify::injected(pod, &connection, &settings()).unwrap().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(said(&pod), [""; 0]);
+    let mut more = pod.clone();
+    array(&mut more["spec"]["hostAliases"]).push(json!({"ip": "10.0.0.8", "hostnames": ["late"]}));
+    assert_eq!(said(&more), [""; 0]);
+    let mut less = pod.clone();
+    array(&mut less["spec"]["hostAliases"]).retain(|alias| alias["ip"] != "127.61.33.1");
+    assert!(said(&less)[0].starts_with("an entry of spec.hostAliases"), "{:?}", said(&less));
+    let mut less = pod;
+    less["spec"]["securityContext"]["sysctls"] = json!([]);
+    assert!(said(&less)[0].starts_with("a sysctl"), "{:?}", said(&less));
+}
+
+#[test]
+fn a_connection_of_a_file_is_held_to_the_same_rules() {
+    let (_, mut connection, asked) = cases().find(|(name, ..)| *name == "restricted").unwrap();
+    connection.spec.identity.mode = crate::resource::IdentityMode::WorkloadIdentity;
+    let error = manifest::inject(&asked, &connection, &settings()).unwrap_err();
+    assert_eq!(error.category(), "identity_mode");
+}
+
 #[test]
 fn fields_that_this_program_does_not_know_stay() {
     let (_, connection, mut asked) = cases().next().unwrap();
@@ -181,8 +209,22 @@ fn objects_without_selected_pods_are_left_alone() {
     let mut other = asked.clone();
     other["spec"]["serviceAccountName"] = "somebody-else".into();
     assert!(untouched(&other));
+    let asked_again = asked.clone();
     let mut elsewhere = asked;
     elsewhere["metadata"]["namespace"] = "elsewhere".into();
     assert!(untouched(&elsewhere));
+    let mut nowhere = connection.clone();
+    nowhere.metadata.namespace = None;
+    let mut both = asked_again;
+    both["metadata"].as_object_mut().unwrap().remove("namespace");
+    for (object, namespace) in [(&both, "default"), (&cases().next().unwrap().2, "agents")] {
+        let pod = injected(object, &nowhere).pod;
+        let named = format!("--connection={namespace}/billing");
+        assert_eq!(
+            pod["spec"]["initContainers"][1]["args"][0],
+            json!(named),
+            "files are written for any namespace"
+        );
+    }
     assert!(untouched(&json!({"kind": "Service", "metadata": {"name": "s"}, "spec": {}})));
 }

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::{Refusal, is_within};
 use crate::aliases::{self, PORT, SYSCTL};
+use crate::resource::{BigQueryConnection, IdentityMode};
 
 /// Every reason against recording this pod by host aliases, `hosts` being the names that lead to the sidecar.
 pub(crate) fn pod(spec: &PodSpec, hosts: &[String]) -> Vec<Refusal> {
@@ -16,6 +17,15 @@ pub(crate) fn pod(spec: &PodSpec, hosts: &[String]) -> Vec<Refusal> {
         }
     }
     refusals
+}
+
+/// The API server says the same of a connection that is applied; a file has seen no API server.
+pub(crate) fn connection(connection: &BigQueryConnection) -> Option<Refusal> {
+    (connection.spec.identity.mode == IdentityMode::WorkloadIdentity).then(|| {
+        let sentence = "identity mode WorkloadIdentity needs interception mode Redirect: without its rules agents reach the node's \
+                        metadata server, and with it the pod's credential, as the sidecar does; use Federated";
+        Refusal::new("identity_mode", sentence)
+    })
 }
 
 fn own_aliases(spec: &PodSpec, hosts: &[String], refusals: &mut Vec<Refusal>) {

@@ -10,12 +10,13 @@ use std::time::Duration;
 use bqwitness_proxy::bigquery::{HostClass, classify_host};
 use bqwitness_proxy::swap::endpoints;
 use bqwitness_tests::audit;
+use bqwitness_tests::cluster::ControlPlane;
 use bqwitness_tests::emulator::{Emulator, PROJECT};
 use bqwitness_tests::google::{audience, service_account};
 use bqwitness_tests::kubelet::RunningPod;
 use bqwitness_tests::log::Logged;
 use bqwitness_tests::namespace::Namespace;
-use bqwitness_tests::programs::PROVIDER;
+use bqwitness_tests::programs::{PROVIDER, program};
 use bqwitness_tests::skip;
 use bqwitness_tests::tools::{Tools, root};
 use ledger::entry::Subject;
@@ -62,11 +63,11 @@ fn pod(tools: &Tools, restricted: bool) -> Value {
         },
     });
     if restricted {
+        pod["spec"]["automountServiceAccountToken"] = false.into();
         let context = json!({"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
         pod["spec"]["securityContext"] = context;
         for list in ["initContainers", "containers"] {
-            pod["spec"][list][0]["securityContext"] =
-                json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+            pod["spec"][list][0]["securityContext"] = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true});
         }
     }
     pod
@@ -222,4 +223,36 @@ fn every_alias_is_a_name_that_the_sidecar_looks_into() {
         let known = matches!(classify_host(&host), HostClass::BigQuery | HostClass::SharedGoogle);
         assert!(known || endpoints::is_on(&host) || host == connection::names::METADATA_NAME, "{host}");
     }
+}
+
+/// `bqwitness inject | kubectl apply`, both ways that kubectl applies: each example of a connection that is for the agent of
+/// the examples.
+#[tokio::test]
+async fn what_inject_prints_is_what_the_api_server_takes() {
+    let Some(plane) = ControlPlane::shared().unwrap() else { return };
+    let kubectl = plane.kubectl();
+    kubectl.say(&["create", "namespace", "examples"]).await.unwrap();
+    let examples = root().join("examples");
+    let mut seen = 0;
+    for file in std::fs::read_dir(&examples).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let of_the_agent = text.contains("serviceAccountName: billing\n") && !text.contains("selector:");
+        if !of_the_agent || !text.contains("kind: BigQueryConnection") {
+            continue;
+        }
+        let mut inject = tokio::process::Command::new(program("bqwitness").unwrap());
+        inject.args(["inject", "--file"]).arg(examples.join("agent.yaml")).arg("--connection").arg(&file);
+        let printed = inject.output().await.unwrap();
+        let said = String::from_utf8_lossy(&printed.stderr);
+        assert!(printed.status.success() && said.is_empty(), "{}: {said}", file.display());
+        let manifest = String::from_utf8(printed.stdout).unwrap();
+        assert!(manifest.contains("bqwitness-proxy"), "{manifest}");
+        for way in [&["--validate=strict"][..], &["--server-side"]] {
+            let words = [&["-n", "examples", "apply", "--dry-run=server", "-f", "-"][..], way].concat();
+            let answer = kubectl.feed(&words, &manifest).await.unwrap();
+            assert!(answer.success() && answer.stderr.is_empty(), "{}: {}", file.display(), answer.said());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen}");
 }
