@@ -92,7 +92,7 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
             figures.extend(recorder::figures(folder.path(), &all).await?);
         }
         if settings.only != Some(Part::Recorder) {
-            tell(&format!("run {number} of {}: proxy, about 40 s", settings.runs));
+            tell(&format!("run {number} of {}: proxy, about 60 s", settings.runs));
             let folder = folder_in(&settings.folder)?;
             loads.take_this_process()?;
             figures.extend(proxy::figures(folder.path(), &proxys, &loads).await?);

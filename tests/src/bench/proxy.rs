@@ -2,6 +2,8 @@
 //! through the proxy with the real one. The one in the middle has cores of its own; "BigQuery", agents and recorder
 //! have the others.
 
+mod swap;
+
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,9 +18,8 @@ use super::stub;
 use super::usage::Usage;
 use super::wire::Route;
 use crate::ca::TestCa;
-use crate::google::Google;
 use crate::identity::{Cluster, Pod};
-use crate::programs::{Credential, PROVIDER, Recorder, RecorderAt, Sidecar, Start};
+use crate::programs::{Recorder, RecorderAt, Sidecar};
 use crate::trouble::{Doing as _, Result};
 
 const PART: &str = "proxy";
@@ -156,7 +157,7 @@ async fn through_haproxy(stand: &Stand<'_>, direct: &Load) -> Result<(Vec<Figure
 async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let (_serving, recorder) = stub::start(stand.folder, &stand.ca).await?;
     let way = stand.through_proxy("stub", &recorder).await?;
-    let keyless = stand.through_keyless_proxy("keyless", &recorder).await?;
+    let swap = swap::figures(stand, &recorder).await?;
     let names = Names {
         rate: "calls, proxy with an instant recorder",
         p50: "- instant recorder: p50",
@@ -176,26 +177,10 @@ async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let cpu = against_haproxy(cpu, bases);
     let least = 6000.0 * stand.cores.count()? as f64;
     let (rate, idle) = (rate.reach(Reach::AtLeast(least)), idle.reach(Reach::AtMost(30.0)));
-    let swapped = figure("- agents without a key: p50", keyless.load.took.millis(0.5), "ms");
-    let swapped = swapped.against("passthrough", way.load.took.millis(0.5));
-    let swapped_cpu = figure("- agents without a key: proxy's CPU for a call", keyless.cpu_of_a_call(), "us");
-    let swapped_cpu = swapped_cpu.against("passthrough", way.cpu_of_a_call());
-    Ok(vec![
-        rate,
-        per_core,
-        p50,
-        p99,
-        p50_added,
-        p99_added,
-        alone,
-        cpu,
-        share,
-        swapped,
-        swapped_cpu,
-        idle,
-        after,
-        many,
-    ])
+    let mut figures =
+        vec![rate, per_core, p50, p99, p50_added, p99_added, alone, cpu, share, idle, after, many];
+    figures.extend(swap);
+    Ok(figures)
 }
 
 async fn with_recorder(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
@@ -229,41 +214,17 @@ async fn with_recorder(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> 
 }
 
 impl Stand<'_> {
-    async fn through_proxy(&self, name: &str, recorder: &RecorderAt) -> Result<Way> {
-        let folder = self.folder.join(name);
-        std::fs::create_dir(&folder).doing(format!("making {}", folder.display()))?;
-        let pod = Pod::of("agents", "billing");
+    async fn passthrough(&self, name: &str, recorder: &RecorderAt) -> Result<Sidecar> {
+        let (folder, pod) = (self.own(name)?, Pod::of("agents", "billing"));
         let upstream = (self.upstream.address(), &self.google);
         let under = self.cores.under();
-        let sidecar =
-            Sidecar::start_under(&under, &folder, &pod, &self.cluster, recorder, upstream, PATIENCE).await?;
+        Sidecar::start_under(&under, &folder, &pod, &self.cluster, recorder, upstream, PATIENCE).await
+    }
+
+    async fn through_proxy(&self, name: &str, recorder: &RecorderAt) -> Result<Way> {
+        let sidecar = self.passthrough(name, recorder).await?;
         let route = Route::new(sidecar.listen(), HOST, true, sidecar.bundle())?;
         measure(sidecar.id(), &route, &REQUEST).await
-    }
-}
-
-impl Stand<'_> {
-    /// The same with agents that hold a placeholder, which is replaced by the pod's credential in every call.
-    async fn through_keyless_proxy(&self, name: &str, recorder: &RecorderAt) -> Result<Way> {
-        let folder = self.folder.join(name);
-        std::fs::create_dir(&folder).doing(format!("making {}", folder.display()))?;
-        let pod = Pod::of("agents", "billing");
-        let services = Google::start(&self.google).await?;
-        services.set_up(PROVIDER, &self.cluster, &pod);
-        let start = Start {
-            folder: &folder,
-            pod: &pod,
-            cluster: &self.cluster,
-            recorder,
-            patience: PATIENCE,
-            credential: Credential::Federated(&services),
-            log_level: "info",
-        };
-        let sidecar = start.beside(&self.cores.under(), (self.upstream.address(), &self.google)).await?;
-        let route = Route::new(sidecar.listen(), HOST, true, sidecar.bundle())?;
-        // Connections outlive this function's view of them; one request for each run of the bench is not much to keep.
-        let request = bigquery::request(&sidecar.placeholder().await?).leak();
-        measure(sidecar.id(), &route, request).await
     }
 }
 
