@@ -148,7 +148,7 @@ impl Meter {
             self.going.passed(data.len());
         }
         let _ended = match frame {
-            Some(Ok(_)) if !ended => None,
+            Some(Ok(frame)) if !ended && !frame.is_trailers() => None,
             Some(Err(_)) => self.body.finish(false),
             Some(Ok(_)) | None => self.body.finish(true),
         };

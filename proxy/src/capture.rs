@@ -94,8 +94,8 @@ impl Body for Captured {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 captured.read(frame);
-                // The server may not ask again after the last byte that Content-Length announced.
-                if captured.body.is_end_stream() {
+                // The server may not ask again after trailers, or the last byte that Content-Length announced.
+                if frame.is_trailers() || captured.body.is_end_stream() {
                     captured.end(CallResult::Answered);
                 }
             }

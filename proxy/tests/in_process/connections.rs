@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::stand::client::{self, Agent, nothing, request, tls, tls_trusting, tunnel};
+use crate::stand::log::Log;
 use crate::stand::{BIGQUERY, Stand};
 
 /// Echoes one connection.
@@ -102,6 +103,8 @@ async fn requests_that_are_no_connect() {
 
 #[tokio::test]
 async fn a_client_that_does_not_trust_us_is_counted_by_its_alert() {
+    let log = Log::default();
+    let _logging = log.listen();
     let stand = Stand::new().await;
     let elsewhere = stand.dir().join("ca.pem"); // the upstream's, not the sidecar's
     for _ in 0..2 {
@@ -117,6 +120,12 @@ async fn a_client_that_does_not_trust_us_is_counted_by_its_alert() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
     assert!(metrics.contains("bqwitness_connections_total{way=\"intercepted\"} 2\n"));
+    let logged = log.said();
+    assert_eq!(logged.matches("an agent ended the TLS handshake").count(), 1, "once: {logged}");
+    for what_to_do in ["REQUESTS_CA_BUNDLE", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "unknown_ca", "bundle.pem"]
+    {
+        assert!(logged.contains(what_to_do), "{logged}");
+    }
 }
 
 /// Other APIs on a host that is looked into pass, with one line in the record, and never to another host.

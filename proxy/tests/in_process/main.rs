@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod bad_heads;
+mod bounds;
 mod calls;
 mod connections;
 mod faults;
@@ -11,3 +12,4 @@ mod jobs;
 mod refusals;
 mod stand;
 mod streams;
+mod unchanged;

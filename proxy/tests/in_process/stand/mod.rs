@@ -1,6 +1,8 @@
 //! The stand: one proxy with all that it needs, and clients that go through it.
 
 pub mod client;
+pub mod clock;
+pub mod log;
 pub mod recorder;
 pub mod upstream;
 
@@ -84,9 +86,10 @@ impl Stand {
         for name in [BIGQUERY, STORAGE, CONNECTION, "www.googleapis.com"] {
             flags.push(format!("--resolve={name}:443={}", upstream.address));
         }
-        if !more.iter().any(|flag| flag.starts_with("--drain-timeout")) {
-            flags.push("--drain-timeout=5".into());
-        }
+        flags.push("--drain-timeout=5".into());
+        let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+        let said: Vec<_> = more.iter().map(|flag| name(flag)).filter(|name| name != "--resolve").collect();
+        flags.retain(|flag| !said.contains(&name(flag)));
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         let config = Flags::parse_from(flags).validate().unwrap();
         let proxy = app::start(config).await.unwrap();
