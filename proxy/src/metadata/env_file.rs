@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::files::{self, Readers};
-use crate::trust_store;
 
 /// Variables that name the metadata server: Python wants the first two, Node either, `bq` the third, Go and Java the first.
 const METADATA: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT"];
@@ -67,7 +66,6 @@ fn variables(Ways { listen, metadata, bundle, project }: Ways<'_>) -> String {
         .iter()
         .for_each(|name| set(name, "localhost,127.0.0.1,::1,169.254.169.254,metadata.google.internal"));
     ROOTS.iter().for_each(|name| set(name, &bundle.display().to_string()));
-    set("JAVA_TOOL_OPTIONS", &java(bundle));
     if let Some(metadata) = metadata {
         METADATA.iter().for_each(|name| set(name, &metadata.to_string()));
         FIXED.iter().for_each(|(name, value)| set(name, value));
@@ -77,18 +75,6 @@ fn variables(Ways { listen, metadata, bundle, project }: Ways<'_>) -> String {
         set("CLOUDSDK_CORE_PROJECT", project);
     }
     lines.concat()
-}
-
-/// Java reads a trust store of its own, which replaces the one that it came with.
-fn java(bundle: &Path) -> String {
-    let store = trust_store::beside(bundle);
-    let property = |name: &str, value: &str| format!("-Djavax.net.ssl.{name}={value}");
-    let all = [
-        property("trustStore", &store.display().to_string()),
-        property("trustStoreType", "PKCS12"),
-        property("trustStorePassword", trust_store::PASSWORD),
-    ];
-    all.join(" ")
 }
 
 #[cfg(test)]
@@ -115,7 +101,9 @@ mod tests {
         assert!(
             !passthrough.contains("METADATA")
                 && passthrough.contains("SSL_CERT_FILE=/run/bqwitness/ca.crt\n")
-                && passthrough.contains("=-Djavax.net.ssl.trustStore=/run/bqwitness/ca.p12 ")
         );
+        // Kubernetes takes quotes for a part of the value, and a shell a space for its end: Java's options don't go in here.
+        let values = text.lines().filter_map(|line| line.split_once('='));
+        assert!(values.map(|(_, value)| value).all(|value| !value.contains([' ', '"', '\'', '$'])), "{text}");
     }
 }
