@@ -1,5 +1,7 @@
 //! What we write, checked by tools that we did not write: Go's `golang.org/x/mod/sumdb`, in the program of
-//! `tests/foreign/go`, and Tessera's fsck, in that of `tests/foreign/tessera`.
+//! `tests/foreign/go`, Tessera's fsck, in that of `tests/foreign/tessera`, and a [`witness`].
+
+mod witness;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,6 +14,8 @@ use crate::agent::Finished;
 use crate::skip;
 use crate::tools::root;
 use crate::trouble::{Doing as _, Result, Trouble};
+
+pub use self::witness::{ForeignWitness, RunningWitness};
 
 /// Its line `go` says which Go the program needs.
 const GO_MOD: &str = include_str!("../foreign/go/go.mod");
@@ -74,13 +78,19 @@ impl Tessera {
     }
 }
 
+/// The folder of the Go programs, made, and locked until the file is dropped: other test programs build them too.
+fn locked(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).doing(format!("making {}", folder.display()))?;
+    let lock = File::create(folder.join("lock")).doing("opening the lock of the Go build")?;
+    lock.lock().doing("waiting for another build of a Go program")?;
+    Ok(lock)
+}
+
 /// Builds the Go program in `tests/foreign/<name>`.
 fn build(name: &str) -> Result<PathBuf> {
     let folder = root().join("target/foreign");
-    std::fs::create_dir_all(&folder).doing(format!("making {}", folder.display()))?;
+    let _lock = locked(&folder)?;
     let program = folder.join(format!("{name}-checker"));
-    let lock = File::create(folder.join("lock")).doing("opening the lock of the Go build")?;
-    lock.lock().doing("waiting for another build of a Go program")?; // other test programs build it too
     let mut go = go(&["build", "-o"]);
     go.arg(&program).arg(".").current_dir(root().join("tests/foreign").join(name));
     let output = go.output().doing("running go build")?;

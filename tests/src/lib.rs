@@ -35,6 +35,7 @@ pub mod foreign;
 pub mod front;
 pub mod gate;
 pub mod google;
+pub mod heartbeats;
 pub mod identity;
 pub mod kubelet;
 pub mod log;

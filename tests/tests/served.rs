@@ -1,27 +1,18 @@
 //! A running recorder's log, fetched over TLS and checked by Go's `golang.org/x/mod/sumdb`: no file of it is looked at.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bqwitness_tests::ca::TestCa;
 use bqwitness_tests::foreign::Foreign;
+use bqwitness_tests::heartbeats::record;
 use bqwitness_tests::identity::{Cluster, Pod};
 use bqwitness_tests::programs::{AUDIENCE, Recorder};
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use jiff::Timestamp;
-use ledger::batch::{Batch, MEDIA_TYPE};
 use ledger::checkpoint::Checkpoint;
-use ledger::digest::Digest;
 use ledger::note::VerifierKey;
-use ledger::statement::{Body, Claimed, Heartbeat, Observed, SessionStart, Statement, VERSION, kind};
-use runtime::client::HttpsClient;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 /// Enough for a full tile and bundle, and a second level.
 const STATEMENTS: u64 = 300;
@@ -59,16 +50,8 @@ impl Stand {
 
     /// Records a session, and waits for a checkpoint over it.
     async fn record(&self) {
-        let token = fs::read_to_string(self.token(&Pod::of("agents", "billing"))).unwrap();
-        let roots = runtime::tls::pinned_roots(&self.ca.path()).unwrap();
-        let tls = runtime::tls::client_config(roots, &[]).unwrap();
-        let client = HttpsClient::new(tls, Duration::from_secs(30), 1 << 20);
-        let batch = Batch { blobs: Vec::new(), statements: statements() }.encode();
-        let request = Request::post(format!("{}/v1/batches", self.recorder.url()))
-            .header("authorization", format!("Bearer {}", token.trim()))
-            .header("content-type", MEDIA_TYPE);
-        let answer = client.send(request.body(Full::new(Bytes::from(batch))).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), 200, "{:?}", answer.body());
+        let token = self.token(&Pod::of("agents", "billing"));
+        record(&self.recorder, &token, STATEMENTS).await.unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.published() < STATEMENTS {
             assert!(Instant::now() < deadline, "no checkpoint over what was recorded");
@@ -80,38 +63,6 @@ impl Stand {
         let note = fs::read(self.log().join("checkpoint")).unwrap();
         Checkpoint::verify(&note, &self.vkey().trim().parse::<VerifierKey>().unwrap()).unwrap().size
     }
-}
-
-/// A session's start and heartbeats.
-fn statements() -> Vec<Vec<u8>> {
-    let (session, mut prev) = (Uuid::now_v7(), None);
-    let statement = |seq| {
-        let (kind, body) = if seq == 0 {
-            let start =
-                SessionStart { version: "test".into(), heartbeat_seconds: 300, ..SessionStart::default() };
-            (kind::SESSION_START, Body { start: Some(start), ..Body::default() })
-        } else {
-            let heartbeat = Some(Heartbeat::default());
-            (kind::SESSION_HEARTBEAT, Body { heartbeat, ..Body::default() })
-        };
-        let statement = Statement {
-            v: VERSION,
-            kind: kind.into(),
-            time: Timestamp::now(),
-            connection: None,
-            session,
-            seq,
-            prev,
-            observed: Observed::default(),
-            claimed: Claimed::default(),
-            blobs: BTreeMap::new(),
-            body,
-        };
-        let bytes = statement.to_bytes().unwrap();
-        prev = Some(Digest::of(&bytes));
-        bytes
-    };
-    (0..STATEMENTS).map(statement).collect()
 }
 
 /// Flips one byte of a file in place while `check` runs.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use ledger::search::{DEFAULT_LIMIT, MAX_LIMIT, Query, ResultFilter};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
 use super::IndexError;
@@ -96,13 +97,14 @@ fn leads(query: &Query) -> Result<Vec<Lead>, IndexError> {
     Ok(vec![lead(table), lead(ANY_TABLE)])
 }
 
-fn select(
+/// The SQL of a lead, with its values in the order of the question marks.
+fn sql(
     connection: &Connection,
     query: &Query,
     scope: &Scope,
     lead: Lead,
     limit: usize,
-) -> Result<Vec<Hit>, IndexError> {
+) -> Result<(String, Vec<Value>), IndexError> {
     let Lead { from, key, mut conditions } = lead;
     conditions.scope(scope, "TRUE"); // only sidecars call
     narrow(connection, query, key, &mut conditions)?;
@@ -111,8 +113,19 @@ fn select(
         "SELECT calls.idx, calls.outcome, calls.progress FROM {from} WHERE {} ORDER BY {key} {order} LIMIT {limit}",
         conditions.text(),
     );
+    Ok((sql, conditions.into_values()))
+}
+
+fn select(
+    connection: &Connection,
+    query: &Query,
+    scope: &Scope,
+    lead: Lead,
+    limit: usize,
+) -> Result<Vec<Hit>, IndexError> {
+    let (sql, values) = sql(connection, query, scope, lead, limit)?;
     let mut select = connection.prepare_cached(&sql)?;
-    let hits = select.query_map(params_from_iter(conditions.into_values()), |row| {
+    let hits = select.query_map(params_from_iter(values), |row| {
         let optional =
             |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned));
         let index: i64 = row.get(0)?;
@@ -180,10 +193,8 @@ fn narrow(
     }
     match result {
         Some(ResultFilter::Open) => conditions.hold("calls.result IS NULL"),
-        Some(result) => {
-            let text = serde_json::to_value(result).ok().and_then(|text| text.as_str().map(str::to_owned));
-            conditions.add("calls.result = ?", text.unwrap_or_default());
-        }
+        // The word itself, so that SQLite can see that a partial index has all of them.
+        Some(result) => conditions.hold(&format!("calls.result = '{}'", result_word(*result))),
         None => {}
     }
     // Indexes and times of receipt grow together, so times become bounds of the key.
@@ -205,9 +216,23 @@ fn narrow(
     Ok(())
 }
 
+/// The word for a result in the index.
+fn result_word(result: ResultFilter) -> &'static str {
+    match result {
+        ResultFilter::Answered => "answered",
+        ResultFilter::Refused => "refused",
+        ResultFilter::Failed => "failed",
+        ResultFilter::Aborted => "aborted",
+        ResultFilter::Open => "open",
+    }
+}
+
 /// Index of the first call received at this time or later; above all others when there is none.
 fn first_since(connection: &Connection, micros: i64) -> Result<i64, IndexError> {
     let mut select = connection
         .prepare_cached("SELECT idx FROM calls WHERE received >= ? ORDER BY received, idx LIMIT 1")?;
     Ok(select.query_row([micros], |row| row.get(0)).optional()?.unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod plans;

@@ -80,7 +80,7 @@ impl Found {
 /// [`IndexError::Query`] when the question makes no sense, or SQLite's.
 pub fn find(connection: &Connection, query: &SessionQuery, scope: &Scope) -> Result<Page, IndexError> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    let conditions = conditions(query, scope)?;
+    let conditions = conditions(connection, query, scope)?;
     let sql = format!(
         "SELECT {COLUMNS} FROM sessions WHERE {} ORDER BY idx DESC LIMIT {}",
         conditions.text(),
@@ -95,7 +95,7 @@ pub fn find(connection: &Connection, query: &SessionQuery, scope: &Scope) -> Res
     Ok(Page { found, next })
 }
 
-fn conditions(query: &SessionQuery, scope: &Scope) -> Result<Conditions, IndexError> {
+fn conditions(index: &Connection, query: &SessionQuery, scope: &Scope) -> Result<Conditions, IndexError> {
     let SessionQuery {
         namespace,
         agent,
@@ -121,8 +121,9 @@ fn conditions(query: &SessionQuery, scope: &Scope) -> Result<Conditions, IndexEr
     if let Some(since) = since {
         conditions.add("heard >= ?", nanos(*since));
     }
+    // Indexes and times of receipt grow together, so the time becomes a bound of the key.
     if let Some(until) = until {
-        conditions.add("received < ?", nanos(*until));
+        conditions.add("idx < ?", first_since(index, nanos(*until))?);
     }
     if let Some(open) = open {
         conditions.hold(if *open { "state = 'open'" } else { "state <> 'open'" });
@@ -157,6 +158,13 @@ pub fn namespaces(connection: &Connection, cluster: &str, limit: usize) -> Resul
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let names = select.query_map((cluster, limit), |row| row.get(0))?;
     Ok(names.collect::<Result<_, _>>()?)
+}
+
+/// Index of the first session that began at this time or later; above all others when there is none.
+fn first_since(index: &Connection, nanos: i64) -> Result<i64, IndexError> {
+    let mut select = index
+        .prepare_cached("SELECT idx FROM sessions WHERE received >= ? ORDER BY received, idx LIMIT 1")?;
+    Ok(select.query_row([nanos], |row| row.get(0)).optional()?.unwrap_or(i64::MAX))
 }
 
 /// The holes of a session, in the order of the log.

@@ -2,7 +2,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`recorder`], [`proxy`] | the phases, one function each |
+//! | [`recorder`], [`proxy`], [`evidence`] | the phases, one function each |
 //! | [`writers`], [`statements`], [`watch`] | writers of entries; what they say; what is seen meanwhile |
 //! | [`agents`], [`bigquery`] | who calls through a proxy, and who answers |
 //! | [`stub`], [`haproxy`] | in the recorder's place, and in the proxy's |
@@ -13,6 +13,7 @@
 mod agents;
 mod bigquery;
 mod cores;
+mod evidence;
 mod figure;
 mod haproxy;
 mod machine;
@@ -42,8 +43,10 @@ use crate::trouble::{Doing as _, Result, Trouble};
 /// What to measure, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Only the recorder's figures, or only the proxy's.
+    /// Only the figures of one part.
     pub only: Option<Part>,
+    /// Entries of the log that is searched, exported and verified.
+    pub entries: u64,
     /// How often all of it; the figures are then medians.
     pub runs: usize,
     /// Cores of the proxy, and of HAProxy in its place. The load runs on the others.
@@ -52,13 +55,15 @@ pub struct Settings {
     pub folder: PathBuf,
 }
 
-/// A half of the figures.
+/// A part of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The recorder's.
     Recorder,
     /// The proxy's.
     Proxy,
+    /// An auditor's: searches, exports, verification.
+    Evidence,
 }
 
 /// Takes the figures. `tell` hears what is going on.
@@ -78,24 +83,36 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
         format!("Data below {}.", settings.folder.display()),
     ];
     let mut skipped = Vec::new();
-    if settings.only != Some(Part::Recorder) && haproxy::find().is_none() {
+    let wanted = |part| settings.only.is_none_or(|only| only == part);
+    if wanted(Part::Proxy) && haproxy::find().is_none() {
         skipped.push("SKIPPED: HAProxy is not installed (tests/setup/bench.sh).".into());
     }
     allow_many_files()?;
     let mut runs = Vec::new();
     for number in 1..=settings.runs {
         let mut figures = Vec::new();
-        if settings.only != Some(Part::Proxy) {
+        if wanted(Part::Recorder) {
             tell(&format!("run {number} of {}: recorder, about 90 s", settings.runs));
             let folder = folder_in(&settings.folder)?;
             all.take_this_process()?;
             figures.extend(recorder::figures(folder.path(), &all).await?);
         }
-        if settings.only != Some(Part::Recorder) {
+        if wanted(Part::Proxy) {
             tell(&format!("run {number} of {}: proxy, about 60 s", settings.runs));
             let folder = folder_in(&settings.folder)?;
             loads.take_this_process()?;
             figures.extend(proxy::figures(folder.path(), &proxys, &loads).await?);
+        }
+        if wanted(Part::Evidence) {
+            let (entries, needs) = (settings.entries, evidence::needs_mib(settings.entries));
+            tell(&format!(
+                "run {number} of {}: evidence, a log of {entries} entries; {needs} MiB below {} meanwhile",
+                settings.runs,
+                settings.folder.display()
+            ));
+            let folder = folder_in(&settings.folder)?;
+            all.take_this_process()?;
+            figures.extend(evidence::figures(folder.path(), entries).await?);
         }
         runs.push(figures);
     }

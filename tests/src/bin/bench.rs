@@ -20,9 +20,12 @@ struct Args {
     /// A table for people, or JSON for programs
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
-    /// Only one half
+    /// Only one part
     #[arg(long, value_enum)]
-    only: Option<Half>,
+    only: Option<OnePart>,
+    /// Entries of the log that is searched, exported and verified
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    entries: u64,
     /// How often; of several runs the medians are shown
     #[arg(long, default_value_t = 1, value_name = "N")]
     runs: u16,
@@ -41,20 +44,22 @@ enum Output {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Half {
+enum OnePart {
     Recorder,
     Proxy,
+    Evidence,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { output, only, runs, cores, dir } = Args::parse();
+    let Args { output, only, entries, runs, cores, dir } = Args::parse();
     let only = only.map(|half| match half {
-        Half::Recorder => Part::Recorder,
-        Half::Proxy => Part::Proxy,
+        OnePart::Recorder => Part::Recorder,
+        OnePart::Proxy => Part::Proxy,
+        OnePart::Evidence => Part::Evidence,
     });
     let folder = dir.unwrap_or_else(|| root().join("target/bench"));
-    let settings = Settings { only, runs: usize::from(runs.max(1)), cores, folder };
+    let settings = Settings { only, entries, runs: usize::from(runs.max(1)), cores, folder };
     let report = tokio::select! {
         report = bench::run(&settings, |what| eprintln!("bench: {what}")) => report,
         // Dropped, the run stops what it started and removes its files.

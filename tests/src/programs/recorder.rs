@@ -162,6 +162,21 @@ impl Recorder {
         Ok(())
     }
 
+    /// Stops it in order, and starts it again where it was, with these arguments too. `between` may do something to its
+    /// data directory meanwhile.
+    ///
+    /// # Errors
+    /// It doesn't stop, or doesn't get ready.
+    pub async fn restart(self, more: &[String], between: impl FnOnce(&Path)) -> Result<Self> {
+        let Self { process, command, folder, ports, ca, data, key } = self;
+        process.stop().await?;
+        between(&data);
+        let mut changed = Command::new(command.get_program());
+        changed.args(command.get_args()).args(more);
+        let (process, ports) = listening(&changed, ports.listen, &folder).await?;
+        Ok(Self { process, command, folder, ports, ca, data, key })
+    }
+
     /// `https://127.0.0.1:port`
     #[must_use]
     pub fn url(&self) -> String {
