@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Proof(EntryArgs),
     /// Tell what agents did, as a timeline: who, when, what, what came back, what is missing. From a recorder, or a bundle.
     Replay(ReplayArgs),
+    /// List what was to be recorded, on whose word: every accepted spec of connections, newest first.
+    Connections(ConnectionsArgs),
     /// Say when each pod was under recording in a time, with every gap and its reason.
     Coverage(CoverageArgs),
     /// Take out evidence: entries with all that proves them, in one file that needs no network and no trust in us.
@@ -230,6 +232,24 @@ pub(crate) struct SessionsArgs {
     /// Wait until this many entries can be searched.
     #[arg(long, value_name = "SIZE")]
     wait: Option<u64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConnectionsArgs {
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    /// Only this connection: NAMESPACE/NAME.
+    #[arg(long, value_name = "NS/NAME")]
+    pub(crate) connection: Option<String>,
+    /// Only what is in force: the last spec of each connection that is not deleted.
+    #[arg(long)]
+    pub(crate) current: bool,
+    /// How many entries at most.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Only entries before this index: the next page.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) before: Option<u64>,
 }
 
 #[derive(Clone, Debug, Args)]

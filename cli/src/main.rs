@@ -57,6 +57,7 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::Show(show) => commands::show::run(&show, out),
         Command::Proof(proof) => commands::proof::run(&proof, out),
         Command::Replay(replay) => commands::replay::run(&replay, out),
+        Command::Connections(connections) => commands::connections::run(&connections, out),
         Command::Coverage(coverage) => commands::coverage::run(&coverage, out),
         Command::Export(export) => commands::export::run(&export, out),
         Command::Verify(verify) => commands::verify::run(&verify, out),

@@ -14,6 +14,7 @@ use ledger::batch::MAX_BATCH;
 use ledger::log_keys::LogKeys;
 use ledger::policy::{MAX_POLICY, Policy};
 use ledger::search::access::Access;
+use ledger::search::cluster::{ConnectionAnswer, ConnectionQuery, CoverageAnswer, CoverageQuery};
 use ledger::search::export::{Announcement, Entered};
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
@@ -95,6 +96,14 @@ impl Reader {
     /// What this reader may read.
     pub(crate) fn access(&self) -> Result<Access, CliError> {
         self.ask("/v1/access")
+    }
+
+    pub(crate) fn connections(&self, query: &ConnectionQuery) -> Result<ConnectionAnswer, CliError> {
+        self.ask(&format!("/v1/connections?{}", query.to_query_string()))
+    }
+
+    pub(crate) fn coverage(&self, query: &CoverageQuery) -> Result<CoverageAnswer, CliError> {
+        self.ask(&format!("/v1/coverage?{}", query.to_query_string()))
     }
 
     fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {

@@ -1,7 +1,7 @@
 //! The digest of a spec, which entries name.
 
+pub use ledger::canonical::canonical;
 use ledger::digest::Digest;
-use serde_json::{Map, Value};
 
 use crate::resource::BigQueryConnectionSpec;
 
@@ -21,22 +21,6 @@ pub fn spec_digest(spec: &BigQueryConnectionSpec) -> Digest {
 #[must_use]
 pub fn canonical_spec(spec: &BigQueryConnectionSpec) -> String {
     canonical(serde_json::to_value(spec).expect("a spec is made of texts and numbers")).to_string()
-}
-
-/// The same value with the names of every object sorted, whatever order the map type keeps.
-#[must_use]
-pub fn canonical(value: Value) -> Value {
-    match value {
-        Value::Object(object) => {
-            let mut members: Vec<_> = object.into_iter().collect();
-            members.sort_by(|(a, _), (b, _)| a.cmp(b));
-            Value::Object(
-                members.into_iter().map(|(name, value)| (name, canonical(value))).collect::<Map<_, _>>(),
-            )
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

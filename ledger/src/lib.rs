@@ -8,6 +8,8 @@
 //! | [`digest`] | SHA-256 values and how they are written in JSON |
 //! | [`statement`] | what a speaker says: the part of an entry that is kept verbatim |
 //! | [`call`] | what a statement says about a BigQuery call: intent and outcome |
+//! | [`operator`] | what a statement says about a connection, and about a pod's coverage |
+//! | [`canonical`] | JSON in one form, for digests |
 //! | [`entry`] | a leaf: the recorder's envelope around a statement |
 //! | [`blob`] | texts and bodies that a leaf only names, by a salted digest |
 //! | [`deletions`] | which blobs that are not there were deleted in order |
@@ -28,6 +30,7 @@ pub mod batch;
 pub mod blob;
 pub mod bundle;
 pub mod call;
+pub mod canonical;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod coverage;
@@ -37,6 +40,7 @@ pub mod entry;
 pub mod key;
 pub mod log_keys;
 pub mod note;
+pub mod operator;
 pub mod policy;
 pub mod proof;
 pub mod receipt;

@@ -5,6 +5,7 @@
 //! be proved.
 
 pub mod access;
+pub mod cluster;
 pub mod entries;
 pub mod export;
 pub mod sessions;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::blob::BlobRef;
 use crate::call::{Intent, Outcome, Progress};
 use crate::digest::Digest;
+use crate::operator::{Accepted, Gone, PodCoverage};
 
 /// The version that this code writes in `v`. A reader refuses a greater one.
 pub const VERSION: u32 = 1;
@@ -36,6 +37,12 @@ pub mod kind {
     pub const CALL_PROGRESS: &str = "call.progress";
     /// How a call ended.
     pub const CALL_OUTCOME: &str = "call.outcome";
+    /// (operator) A generation of a connection is stored.
+    pub const CONNECTION_ACCEPTED: &str = "connection.accepted";
+    /// (operator) A connection is gone.
+    pub const CONNECTION_DELETED: &str = "connection.deleted";
+    /// (operator) Whether a selected pod is under recording.
+    pub const COVERAGE_POD: &str = "coverage.pod";
     /// The recorder started, with what it found.
     pub const LOG_START: &str = "log.start";
     /// The recorder stopped in order.
@@ -52,6 +59,8 @@ pub mod kind {
     pub const READ_FOLLOW: &str = "read.follow";
     /// Somebody looked for sessions.
     pub const READ_SESSIONS: &str = "read.sessions";
+    /// Somebody looked for what operators entered.
+    pub const READ_OPERATORS: &str = "read.operators";
     /// Somebody read entries, and perhaps their blobs.
     pub const READ_ENTRIES: &str = "read.entries";
     /// Somebody took evidence out, as a bundle.
@@ -204,6 +213,15 @@ pub struct Body {
     /// `call.outcome`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// `connection.accepted`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+    /// `connection.deleted`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+    /// `coverage.pod`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<PodCoverage>,
     /// `log.start`, `log.stop`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogEvent>,
@@ -225,6 +243,9 @@ pub struct Body {
     /// `read.sessions`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Read>,
+    /// `read.operators`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operators: Option<Read>,
     /// `read.entries`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entries: Option<Read>,
@@ -245,6 +266,9 @@ impl Body {
             self.intent.is_some().then_some(kind::CALL_INTENT),
             self.progress.is_some().then_some(kind::CALL_PROGRESS),
             self.outcome.is_some().then_some(kind::CALL_OUTCOME),
+            self.accepted.is_some().then_some(kind::CONNECTION_ACCEPTED),
+            self.gone.is_some().then_some(kind::CONNECTION_DELETED),
+            self.coverage.is_some().then_some(kind::COVERAGE_POD),
             self.log.as_ref().map(|log| if log.stopping { kind::LOG_STOP } else { kind::LOG_START }),
             self.hole.is_some().then_some(kind::LOG_HOLE),
             self.key.is_some().then_some(kind::LOG_KEY),
@@ -252,6 +276,7 @@ impl Body {
             self.search.is_some().then_some(kind::READ_SEARCH),
             self.follow.is_some().then_some(kind::READ_FOLLOW),
             self.sessions.is_some().then_some(kind::READ_SESSIONS),
+            self.operators.is_some().then_some(kind::READ_OPERATORS),
             self.entries.is_some().then_some(kind::READ_ENTRIES),
             self.export.is_some().then_some(kind::READ_EXPORT),
         ];

@@ -165,6 +165,9 @@ fn check_kind(role: Role, statement: &Statement) -> Result<(), Refusal> {
         kind::CALL_INTENT,
         kind::CALL_PROGRESS,
         kind::CALL_OUTCOME,
+        kind::CONNECTION_ACCEPTED,
+        kind::CONNECTION_DELETED,
+        kind::COVERAGE_POD,
     ];
     let part = statement.body.kind();
     let several = part.is_none() && statement.body != ledger::statement::Body::default();

@@ -2,8 +2,9 @@
 
 use comfy_table::Cell;
 use jiff::Timestamp;
-use ledger::coverage::{Period, Pod, Span, pods};
+use ledger::coverage::{Period, Pod, Span, Told, pods};
 use ledger::search::MAX_LIMIT;
+use ledger::search::cluster::CoverageQuery;
 use ledger::search::sessions::SessionQuery;
 use serde_json::json;
 
@@ -35,10 +36,12 @@ pub(crate) fn run(args: &CoverageArgs, out: Output) -> Result<Verdict, CliError>
     Ok(Verdict::Holds)
 }
 
-/// All sessions that lived in the period. The sidecars' alone say when their pods were under recording.
+/// All sessions that lived in the period, of which the sidecars' say when their pods were under recording; and what operators saw of pods
+/// in it.
 fn read(reader: &Reader, args: &CoverageArgs) -> Result<Covered, CliError> {
     let now = Timestamp::now();
     let to = args.to.unwrap_or(now).min(now);
+    let (told, told_size) = told(reader, args, to)?;
     let mut question = SessionQuery {
         namespace: args.reader.namespace.clone(),
         connection: args.connection.clone(),
@@ -47,16 +50,38 @@ fn read(reader: &Reader, args: &CoverageArgs) -> Result<Covered, CliError> {
         limit: Some(MAX_LIMIT),
         ..SessionQuery::default()
     };
-    let (mut spans, mut size) = (Vec::new(), 0);
+    let (mut spans, mut size) = (Vec::new(), told_size);
     loop {
         let answer = reader.sessions(&question)?;
-        size = if size == 0 { answer.size } else { size.min(answer.size) };
+        size = size.min(answer.size);
         let sidecars = answer.sessions.iter().filter(|session| session.role == ledger::entry::Role::Sidecar);
         spans.extend(sidecars.map(Span::from));
         question.before = answer.next;
         if answer.next.is_none() {
             let period = Period { from: args.from, to: to.max(args.from) };
-            return Ok(Covered { size, period, pods: pods(spans, period) });
+            return Ok(Covered { size, period, pods: pods(spans, &told, period) });
+        }
+    }
+}
+
+/// What was true of pods in the period, and how many entries of the log the answers cover.
+fn told(reader: &Reader, args: &CoverageArgs, to: Timestamp) -> Result<(Vec<Told>, u64), CliError> {
+    let mut question = CoverageQuery {
+        namespace: args.reader.namespace.clone(),
+        connection: args.connection.clone(),
+        since: Some(args.from),
+        until: Some(to),
+        limit: Some(MAX_LIMIT),
+        ..CoverageQuery::default()
+    };
+    let (mut told, mut size) = (Vec::new(), u64::MAX);
+    loop {
+        let answer = reader.coverage(&question)?;
+        size = size.min(answer.size);
+        told.extend(answer.entries.into_iter().map(Told::from));
+        question.before = answer.next;
+        if answer.next.is_none() {
+            return Ok((told, size));
         }
     }
 }
@@ -73,7 +98,7 @@ fn print(covered: &Covered, out: Output) -> Result<(), CliError> {
     }
     let gaps = covered.pods.iter().map(|pod| pod.gaps.len() as u64).sum();
     out.line(&format!(
-        "{}, {}; from a log of {} entries. A pod that never had a sidecar is not in it.",
+        "{}, {}; from a log of {} entries. Of pods without a sidecar only those are in it that an operator saw.",
         counted(covered.pods.len() as u64, "pod"),
         counted(gaps, "gap"),
         covered.size
@@ -84,7 +109,7 @@ fn print(covered: &Covered, out: Output) -> Result<(), CliError> {
 /// Times under recording and gaps of a pod, in order; then what is missing of its sessions.
 fn rows(pod: &Pod) -> Vec<Vec<Cell>> {
     let recorded = pod.recorded.iter().map(|one| (one.period, "under recording".to_owned()));
-    let gaps = pod.gaps.iter().map(|gap| (gap.period, format!("GAP: {}", gap.reason.describe())));
+    let gaps = pod.gaps.iter().map(|gap| (gap.period, format!("GAP: {}", gap.describe())));
     let mut parts: Vec<_> = recorded.chain(gaps).collect();
     parts.sort_by_key(|(period, _)| period.from);
     let named = |from: String, to: String, said: String| {

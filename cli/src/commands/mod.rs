@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod access;
+pub(crate) mod connections;
 pub(crate) mod coverage;
 pub(crate) mod export;
 pub(crate) mod inject;

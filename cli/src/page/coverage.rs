@@ -27,7 +27,6 @@ pub(super) fn section(manifest: &Manifest) -> String {
     )
 }
 
-/// Pods that the operator saw without a sidecar are not in here: only its own entries tell of them.
 pub(super) fn picture(pods: &[Pod], period: Period) -> String {
     let drawn = &pods[..pods.len().min(MAX_DRAWN)];
     let height = ROW * i64::try_from(drawn.len()).expect("few") + 26;
@@ -57,7 +56,7 @@ fn row(pod: &Pod, period: Period, top: i64) -> String {
             escape(&format!("{} to {}: {said}", time_text(part.from), time_text(part.to)))
         )
     };
-    let gaps = pod.gaps.iter().map(|gap| bar("gap", gap.period, gap.reason.describe()));
+    let gaps = pod.gaps.iter().map(|gap| bar("gap", gap.period, &gap.describe()));
     let recorded = pod.recorded.iter().map(|recorded| bar("recorded", recorded.period, "under recording"));
     let bars: Vec<_> = gaps.chain(recorded).collect();
     format!("<text x=\"0\" y=\"{}\">{}</text>\n{}", top + 15, escape(&short(&name)), bars.concat())
@@ -99,7 +98,7 @@ fn table_rows(pod: &Pod) -> String {
     };
     let recorded =
         pod.recorded.iter().map(|one| (one.period, line("recorded", one.period, "under recording")));
-    let gaps = pod.gaps.iter().map(|gap| (gap.period, line("gap", gap.period, gap.reason.describe())));
+    let gaps = pod.gaps.iter().map(|gap| (gap.period, line("gap", gap.period, &gap.describe())));
     let mut lines: Vec<_> = recorded.chain(gaps).collect();
     lines.sort_by_key(|(period, _)| period.from);
     let mut text: String = lines.into_iter().map(|(_, line)| line).collect();

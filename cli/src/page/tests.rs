@@ -13,7 +13,7 @@ fn manifest() -> Manifest {
         subject: session().subject,
         connection: None,
         recorded: vec![Recorded { period: Period { to: middle, ..period }, session: session().session }],
-        gaps: vec![Gap { period: Period { from: middle, ..period }, reason: GapReason::Lost }],
+        gaps: vec![Gap { period: Period { from: middle, ..period }, reason: GapReason::Lost, why: None }],
         missing_statements: 3,
         refused_unrecorded: 0,
     };

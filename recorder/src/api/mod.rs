@@ -5,6 +5,8 @@
 //! | `POST /v1/batches` | speakers | [`ingest`]: statements and blobs in, receipt out |
 //! | `GET /v1/search` | readers | [`search`]: calls, from the index |
 //! | `GET /v1/sessions` | readers | [`search`]: sessions, from the index |
+//! | `GET /v1/connections` | readers, operators | [`search`]: who asked for which spec, from the index |
+//! | `GET /v1/coverage` | readers, operators | [`search`]: what operators saw of pods, from the index |
 //! | `POST /v1/exports` | readers | [`exports`]: that a bundle is taken out becomes an entry |
 //! | `GET /v1/access` | readers | [`readers`]: what the bearer may read |
 //! | `GET /v1/entries/<index>` | readers | [`entries`]: one leaf |
@@ -128,6 +130,8 @@ impl Api {
             .route("/v1/entries/{index}/blobs/{digest}", get(entries::blob_of))
             .route("/v1/blobs/{digest}", get(entries::blob))
             .route("/log/tile/entries/{*path}", get(entries::bundle))
+            .route("/v1/connections", get(search::connections))
+            .route("/v1/coverage", get(search::coverage))
             .route("/v1/batches", post(ingest::batch))
             .route("/log/checkpoint", get(log::checkpoint))
             .route("/log/keys", get(log::keys))

@@ -14,6 +14,7 @@ use super::keyed::Keyed;
 use super::review::{For, Reviewer};
 use super::source::{KeysError, Location};
 use crate::error::{Reason, Refusal};
+use crate::index::cluster::operator_name;
 use crate::submission::Speaker;
 
 /// How far the issuer's clock and ours may differ, in seconds.
@@ -185,6 +186,17 @@ impl Identity {
     #[must_use]
     pub fn may_read(&self) -> May {
         self.may_read
+    }
+
+    /// The bearer's name as an operator: its replicas share it.
+    ///
+    /// # Errors
+    /// [`Reason::NotAReader`]: it is none.
+    pub fn operator(&self) -> Result<String, Refusal> {
+        let operator = self.speaker.as_ref().filter(|speaker| speaker.role == Role::Operator);
+        operator.map(|operator| operator_name(&operator.workload)).ok_or_else(|| {
+            Refusal::new(Reason::NotAReader, "only an operator asks for its own words: leave out own=true")
+        })
     }
 }
 

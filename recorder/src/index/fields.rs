@@ -4,6 +4,7 @@
 use ledger::blob::BlobRef;
 use ledger::call::{CallResult, TableUse};
 use ledger::digest::Digest;
+use ledger::operator::CoverageState;
 use ledger::statement::{Heartbeat, Hole, SessionEnd, SessionLost, VERSION};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -25,6 +26,9 @@ pub(super) struct Fields {
     pub(super) lost: Option<SessionLost>,
     pub(super) hole: Option<Hole>,
     pub(super) deleted: Option<Deleted>,
+    pub(super) accepted: Option<IgnoredAny>,
+    pub(super) gone: Option<IgnoredAny>,
+    pub(super) coverage: Option<Coverage>,
     pub(super) intent: Option<Intent>,
     pub(super) progress: Option<Progress>,
     pub(super) outcome: Option<Outcome>,
@@ -34,6 +38,24 @@ pub(super) struct Fields {
 pub(super) struct Connection {
     namespace: String,
     name: String,
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    generation: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Coverage {
+    #[serde(rename = "podUID")]
+    pub(super) pod_uid: String,
+    pub(super) pod: String,
+    state: CoverageState,
+}
+
+impl Coverage {
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == CoverageState::Ended
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -102,6 +124,15 @@ impl Fields {
     /// `namespace/name`
     pub(super) fn connection_name(&self) -> Option<String> {
         self.connection.as_ref().map(|connection| format!("{}/{}", connection.namespace, connection.name))
+    }
+
+    pub(super) fn connection_namespace(&self) -> Option<&str> {
+        self.connection.as_ref().map(|connection| connection.namespace.as_str())
+    }
+
+    /// UID and generation.
+    pub(super) fn connection_version(&self) -> (&str, u64) {
+        self.connection.as_ref().map_or(("", 0), |connection| (&connection.uid, connection.generation))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The search index: SQLite behind the log. It is fed from published entries alone, so that no acknowledgement waits for
 //! it, and it can be deleted at any time: it is then built again, while answers say how far it goes.
 
+pub mod cluster;
 mod conditions;
 pub mod feed;
 mod fields;

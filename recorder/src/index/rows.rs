@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::fields::{Deleted, Fields, Intent, Outcome};
 use super::query::{nanos, signed};
 use super::tally::Tally;
-use super::{IndexError, schema};
+use super::{IndexError, cluster, schema};
 use crate::store::reader::LogReader;
 use crate::store::tail::Snapshot;
 
@@ -62,7 +62,7 @@ impl<'a> Rows<'a> {
             (_, Some(outcome), _) => self.add_outcome(&said, &outcome),
             (.., Some(progress)) => self.add_progress(index, fields.session, progress.call),
             _ if fields.start.is_some() => self.add_session(&said, workload),
-            _ => Ok(()),
+            _ => self.add_operators(&said),
         }
     }
 
@@ -110,6 +110,18 @@ impl<'a> Rows<'a> {
             );
         }
         Ok(())
+    }
+
+    /// What an operator says of a connection, or of a pod.
+    fn add_operators(&self, said: &Said<'_>) -> Result<(), IndexError> {
+        let Said { index, entry, fields } = said;
+        match &fields.coverage {
+            Some(coverage) => cluster::add_coverage(self.transaction, *index, entry, fields, coverage),
+            None if fields.accepted.is_some() || fields.gone.is_some() => {
+                cluster::add_connection(self.transaction, *index, entry, fields)
+            }
+            None => Ok(()),
+        }
     }
 
     fn add_session(&self, said: &Said<'_>, workload: &Workload) -> Result<(), IndexError> {

@@ -94,6 +94,39 @@ const TABLES: &str = "
         session BLOB NOT NULL, idx INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
         PRIMARY KEY (session, idx)
     ) WITHOUT ROWID;
+    -- One row for each connection.accepted and connection.deleted; `superseded` is when the next one of the connection was received.
+    CREATE TABLE connections (
+        idx INTEGER PRIMARY KEY,
+        received INTEGER NOT NULL, -- nanoseconds since 1970
+        superseded INTEGER,
+        cluster TEXT NOT NULL,
+        operator TEXT NOT NULL, -- cluster/namespace/service-account
+        uid TEXT NOT NULL,
+        namespace TEXT, -- the connection's
+        connection TEXT, -- namespace/name
+        generation INTEGER NOT NULL,
+        deleted INTEGER NOT NULL
+    );
+    CREATE INDEX connections_by_uid ON connections (uid);
+    CREATE INDEX connections_by_connection ON connections (connection);
+    CREATE INDEX connections_current ON connections (idx) WHERE superseded IS NULL;
+    -- One row for each coverage.pod, in the same way.
+    CREATE TABLE coverage (
+        idx INTEGER PRIMARY KEY,
+        received INTEGER NOT NULL,
+        superseded INTEGER,
+        cluster TEXT NOT NULL,
+        operator TEXT NOT NULL,
+        uid TEXT NOT NULL, -- the pod's
+        namespace TEXT,
+        pod TEXT NOT NULL,
+        connection TEXT,
+        ended INTEGER NOT NULL
+    );
+    CREATE INDEX coverage_by_uid ON coverage (uid);
+    CREATE INDEX coverage_by_pod ON coverage (pod);
+    CREATE INDEX coverage_by_connection ON coverage (connection);
+    CREATE INDEX coverage_current ON coverage (idx) WHERE superseded IS NULL AND NOT ended;
     -- A call that names more tables than its entry holds is here under `*`. A table is here under `dataset`, `dataset.table` and `project.dataset.table`.
     CREATE TABLE tables (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
     -- The words of each call's SQL; the text itself stays in its blob.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ledger::entry::{Entry, Envelope, Subject};
+use ledger::search::cluster::{ConnectionAnswer, ConnectionQuery, CoverageAnswer, CoverageQuery};
 use ledger::search::sessions::{SessionAnswer, SessionQuery};
 use ledger::search::{Answer, MAX_WAIT_SECONDS, Query};
 use rusqlite::{Connection, ErrorCode};
@@ -13,7 +14,8 @@ use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use super::render::Leaves;
-use super::{IndexError, Progress, query, schema, sessions};
+use super::cluster::Whose;
+use super::{IndexError, Progress, cluster, query, schema, sessions};
 use crate::authz::Scope;
 use crate::error::{Reason, Refusal};
 use crate::store::reader::LogReader;
@@ -94,6 +96,46 @@ impl Searcher {
         .await
     }
 
+    /// Answers a question about connections.
+    ///
+    /// # Errors
+    /// [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+    pub async fn connections(
+        &self,
+        query: ConnectionQuery,
+        whose: Whose,
+    ) -> Result<ConnectionAnswer, Refusal> {
+        let wait = query.wait;
+        let look = move |index: &Connection, log: &LogReader| {
+            let (size, page) =
+                paged(index, |index| cluster::find_connections(index, &query, &whose))?;
+            cluster::connections(size, &page, &mut Leaves::new(log))
+        };
+        let mut answer = self.ask(wait, look).await?;
+        answer.rebuilding_to = self.rebuilding_to(answer.size);
+        Ok(answer)
+    }
+
+    /// Answers a question about pods' coverage, in the same way.
+    ///
+    /// # Errors
+    /// [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
+    pub async fn coverage(
+        &self,
+        query: CoverageQuery,
+        whose: Whose,
+    ) -> Result<CoverageAnswer, Refusal> {
+        let wait = query.wait;
+        let look = move |index: &Connection, log: &LogReader| {
+            let (size, page) =
+                paged(index, |index| cluster::find_coverage(index, &query, &whose))?;
+            cluster::coverage(size, &page, &mut Leaves::new(log))
+        };
+        let mut answer = self.ask(wait, look).await?;
+        answer.rebuilding_to = self.rebuilding_to(answer.size);
+        Ok(answer)
+    }
+
     /// Looks into the index, in turn and not for too long, once it covers `wait` entries or that took too long.
     async fn ask<T: Send + 'static>(
         &self,
@@ -156,6 +198,15 @@ fn calls(
     let mut leaves = Leaves::new(log);
     let calls = page.hits.into_iter().map(|hit| leaves.call(hit)).collect::<Result<_, _>>()?;
     Ok(Answer { size, rebuilding_to: None, calls, next: page.next })
+}
+
+/// Size and page are read in one transaction, so that the size is true of the page.
+fn paged(
+    connection: &Connection,
+    find: impl FnOnce(&Connection) -> Result<cluster::Page, IndexError>,
+) -> Result<(u64, cluster::Page), IndexError> {
+    let transaction = connection.unchecked_transaction()?;
+    Ok((schema::covered(&transaction)?, find(&transaction)?))
 }
 
 fn found_sessions(

@@ -49,6 +49,8 @@ pub enum What {
     Follow,
     /// Sessions.
     Sessions,
+    /// What operators entered.
+    Operators,
     /// Entries, and their blobs.
     Entries,
 }
@@ -59,6 +61,7 @@ impl What {
             Self::Search => kind::READ_SEARCH,
             Self::Follow => kind::READ_FOLLOW,
             Self::Sessions => kind::READ_SESSIONS,
+            Self::Operators => kind::READ_OPERATORS,
             Self::Entries => kind::READ_ENTRIES,
         }
     }
@@ -69,6 +72,7 @@ impl What {
             Self::Search => Body { search: read, ..body },
             Self::Follow => Body { follow: read, ..body },
             Self::Sessions => Body { sessions: read, ..body },
+            Self::Operators => Body { operators: read, ..body },
             Self::Entries => Body { entries: read, ..body },
         }
     }

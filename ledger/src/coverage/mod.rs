@@ -1,5 +1,9 @@
-//! Coverage: when each pod was under recording in a period, and why it was not in between. It is worked out from sessions,
-//! wherever they are told of: entries of a log or a bundle, or an answer of the recorder's index.
+//! Coverage: when each pod was under recording in a period, and why it was not in between. It is worked out from sessions, and
+//! from what operators saw of pods, wherever these are told of: entries of a log or a bundle, or an answer of the recorder's index.
+
+#[cfg(test)]
+mod tests;
+mod told;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +14,10 @@ use uuid::Uuid;
 use crate::entry::{Entry, Role, Subject, Workload};
 use crate::search::sessions::{Session, SessionState};
 use crate::statement::{Connection, Statement};
+
+pub use self::told::Told;
+
+use self::told::Seen;
 
 /// A session that still goes on counts as recording up to the period's end when it was heard at most so long before. It is
 /// three of the longest heartbeats: after that a recorder closes a silent session.
@@ -75,13 +83,27 @@ pub struct Recorded {
 }
 
 /// A time without recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Beginning and end.
     #[serde(flatten)]
     pub period: Period,
     /// Why.
     pub reason: GapReason,
+    /// What the operator said of the reason, where the pod was uncovered: `no_sidecar`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Gap {
+    /// In words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match &self.why {
+            Some(why) => format!("{}: {why}", self.reason.describe()),
+            None => self.reason.describe().into(),
+        }
+    }
 }
 
 /// Why a pod was not under recording.
@@ -96,6 +118,8 @@ pub enum GapReason {
     Lost,
     /// Nothing more was heard of a session that was not closed.
     Silent,
+    /// The operator saw the pod run without a working sidecar.
+    Uncovered,
 }
 
 impl GapReason {
@@ -107,6 +131,7 @@ impl GapReason {
             Self::Ended => "its sidecar had ended in order",
             Self::Lost => "its sidecar fell silent",
             Self::Silent => "nothing more was heard of its sidecar",
+            Self::Uncovered => "uncovered",
         }
     }
 }
@@ -126,9 +151,12 @@ impl From<&Session> for Span {
     }
 }
 
-/// Collects the spans of a log's or a bundle's entries.
+/// Collects what a log's or a bundle's entries say of coverage.
 #[derive(Clone, Debug, Default)]
-pub struct Spans(BTreeMap<Uuid, Span>);
+pub struct Spans {
+    sessions: BTreeMap<Uuid, Span>,
+    told: Vec<Told>,
+}
 
 impl Spans {
     /// Follows one entry.
@@ -136,7 +164,7 @@ impl Spans {
         let body = &statement.body;
         match &entry.envelope.subject {
             Subject::Workload(workload) if entry.envelope.role == Role::Sidecar => {
-                let span = self.0.entry(statement.session).or_insert_with(|| Span {
+                let span = self.sessions.entry(statement.session).or_insert_with(|| Span {
                     session: statement.session,
                     subject: workload.clone(),
                     connection: statement.connection.clone(),
@@ -155,37 +183,48 @@ impl Spans {
                 }
             }
             Subject::Log { .. } => {
-                if let Some(span) = body.lost.as_ref().and_then(|lost| self.0.get_mut(&lost.session)) {
+                if let Some(span) = body.lost.as_ref().and_then(|lost| self.sessions.get_mut(&lost.session)) {
                     span.state = SessionState::Lost;
                 }
                 if let Some(hole) = &body.hole
-                    && let Some(span) = self.0.get_mut(&hole.session)
+                    && let Some(span) = self.sessions.get_mut(&hole.session)
                 {
                     span.missing += hole.to.saturating_sub(hole.from).saturating_add(1);
                 }
             }
-            Subject::Workload(_) => {}
+            Subject::Workload(_) => self.told.extend(Told::of(entry, statement)),
         }
     }
 
     /// Each pod in `period`.
     #[must_use]
     pub fn pods(self, period: Period) -> Vec<Pod> {
-        pods(self.0.into_values(), period)
+        pods(self.sessions.into_values(), &self.told, period)
     }
 }
 
-/// Each pod of these sessions in `period`, by namespace, pod and UID. Sessions outside of it are left out.
+/// What is known of one pod.
+#[derive(Default)]
+struct Known<'a> {
+    spans: Vec<Span>,
+    told: Vec<&'a Told>,
+}
+
+/// Each pod of these sessions, and of those that operators saw uncovered, in `period`, by namespace, pod and UID. What lies outside
+/// of the period is left out.
 #[must_use]
-pub fn pods(spans: impl IntoIterator<Item = Span>, period: Period) -> Vec<Pod> {
-    let mut by_pod: BTreeMap<_, Vec<Span>> = BTreeMap::new();
+pub fn pods(spans: impl IntoIterator<Item = Span>, told: &[Told], period: Period) -> Vec<Pod> {
+    let mut by_pod: BTreeMap<_, Known<'_>> = BTreeMap::new();
+    let key = |subject: Workload| (subject.namespace, subject.pod, subject.pod_uid, subject.cluster);
     for span in spans {
         if span.from < period.to && until(&span, period) >= period.from {
-            let Workload { cluster, namespace, pod, pod_uid, .. } = span.subject.clone();
-            by_pod.entry((namespace, pod, pod_uid, cluster)).or_default().push(span);
+            by_pod.entry(key(span.subject.clone())).or_default().spans.push(span);
         }
     }
-    by_pod.into_values().map(|spans| pod(spans, period)).collect()
+    for told in told.iter().filter(|told| told.received < period.to) {
+        by_pod.entry(key(told.subject())).or_default().told.push(told);
+    }
+    by_pod.into_values().filter_map(|known| pod(known, period)).collect()
 }
 
 /// Until when this session's pod was under recording.
@@ -194,33 +233,53 @@ fn until(span: &Span, period: Period) -> Timestamp {
     if goes_on { period.to } else { span.heard.min(period.to) }
 }
 
-fn pod(mut spans: Vec<Span>, period: Period) -> Pod {
+/// `None` for one of which operators told, and that neither had a session nor went without where it should have had one.
+fn pod(Known { mut spans, told }: Known<'_>, period: Period) -> Option<Pod> {
     spans.sort_by_key(|span| (span.from, span.session));
-    let last = spans.last().expect("a pod has a session");
-    let connection = last.connection.as_ref().map(|c| format!("{}/{}", c.namespace, c.name));
-    let (mut recorded, mut gaps) = (Vec::new(), Vec::new());
-    let (mut covered, mut reason) = (period.from, GapReason::NotBegun);
-    for span in &spans {
-        let (from, to) = (span.from.max(period.from), until(span, period));
-        if from > covered {
-            gaps.push(Gap { period: Period { from: covered, to: from }, reason });
-        }
-        recorded.push(Recorded { period: Period { from, to }, session: span.session });
-        if to >= covered {
-            (covered, reason) = (to, after(span.state));
-        }
+    let newest = told.iter().max_by_key(|told| told.received);
+    let subject = match (spans.last(), newest) {
+        (Some(span), _) => span.subject.clone(),
+        (None, told) => told?.subject(),
+    };
+    let served = spans.last().and_then(|span| span.connection.as_ref());
+    let connection = served.or(newest.and_then(|told| told.connection.as_ref()));
+    let connection = connection.map(|c| format!("{}/{}", c.namespace, c.name));
+    let seen = Seen::new(told);
+    let (recorded, gaps) = times(&spans, period, seen.created());
+    let gaps: Vec<_> = gaps.iter().flat_map(|gap| seen.explain(gap)).collect();
+    if spans.is_empty() && !gaps.iter().any(|gap| gap.reason == GapReason::Uncovered) {
+        return None;
     }
-    if covered < period.to {
-        gaps.push(Gap { period: Period { from: covered, to: period.to }, reason });
-    }
-    Pod {
-        subject: last.subject.clone(),
+    Some(Pod {
+        subject,
         connection,
         recorded,
         gaps,
         missing_statements: spans.iter().map(|span| span.missing).sum(),
         refused_unrecorded: spans.iter().map(|span| span.refused_unrecorded).sum(),
+    })
+}
+
+/// The times under recording, and the gaps between them, of a pod that came to be at `created`, if that is known.
+fn times(spans: &[Span], period: Period, created: Option<Timestamp>) -> (Vec<Recorded>, Vec<Gap>) {
+    let (mut recorded, mut gaps) = (Vec::new(), Vec::new());
+    let begin = created.map_or(period.from, |created| created.max(period.from));
+    let (mut covered, mut reason) = (begin, GapReason::NotBegun);
+    let mut gap = |from, to, reason| {
+        if from < to {
+            gaps.push(Gap { period: Period { from, to }, reason, why: None });
+        }
+    };
+    for span in spans {
+        let (from, to) = (span.from.max(period.from), until(span, period));
+        gap(covered, from, reason);
+        recorded.push(Recorded { period: Period { from, to }, session: span.session });
+        if to >= covered {
+            (covered, reason) = (to, after(span.state));
+        }
     }
+    gap(covered, period.to, reason);
+    (recorded, gaps)
 }
 
 fn after(state: SessionState) -> GapReason {
@@ -228,73 +287,5 @@ fn after(state: SessionState) -> GapReason {
         SessionState::Ended => GapReason::Ended,
         SessionState::Lost => GapReason::Lost,
         SessionState::Open => GapReason::Silent,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(minute: i64) -> Timestamp {
-        Timestamp::from_second(minute * 60).expect("in range")
-    }
-
-    fn span(from: i64, heard: i64, state: SessionState) -> Span {
-        let crate::entry::Subject::Workload(subject) = crate::entry::tests::envelope().subject else {
-            panic!("a workload")
-        };
-        Span {
-            session: Uuid::from_u128(u128::try_from(from).expect("positive")),
-            subject,
-            connection: None,
-            from: at(from),
-            heard: at(heard),
-            state,
-            missing: 0,
-            refused_unrecorded: 0,
-        }
-    }
-
-    type Minutes = (i64, i64);
-
-    fn told(spans: Vec<Span>) -> (Vec<Minutes>, Vec<(i64, i64, GapReason)>) {
-        let pods = pods(spans, Period { from: at(0), to: at(600) });
-        let minutes = |period: Period| (period.from.as_second() / 60, period.to.as_second() / 60);
-        let gap = |gap: &Gap| {
-            let (from, to) = minutes(gap.period);
-            (from, to, gap.reason)
-        };
-        (pods[0].recorded.iter().map(|r| minutes(r.period)).collect(), pods[0].gaps.iter().map(gap).collect())
-    }
-
-    #[test]
-    fn every_gap_has_its_reason() {
-        let spans = vec![
-            span(200, 300, SessionState::Lost),
-            span(60, 100, SessionState::Ended),
-            span(400, 500, SessionState::Open),
-        ];
-        let (recorded, gaps) = told(spans);
-        assert_eq!(recorded, [(60, 100), (200, 300), (400, 500)]);
-        let reasons = [
-            (0, 60, GapReason::NotBegun),
-            (100, 200, GapReason::Ended),
-            (300, 400, GapReason::Lost),
-            (500, 600, GapReason::Silent),
-        ];
-        assert_eq!(gaps, reasons);
-    }
-
-    #[test]
-    fn a_session_that_goes_on_covers_to_the_end() {
-        assert_eq!(told(vec![span(0, 590, SessionState::Open)]), (vec![(0, 600)], vec![]));
-    }
-
-    #[test]
-    fn sessions_that_overlap_leave_no_gap() {
-        let (_, gaps) = told(vec![span(0, 300, SessionState::Ended), span(100, 595, SessionState::Open)]);
-        assert_eq!(gaps, []);
-        let (_, gaps) = told(vec![span(0, 300, SessionState::Lost), span(100, 200, SessionState::Ended)]);
-        assert_eq!(gaps, [(300, 600, GapReason::Lost)], "the one that lasted longest says why");
     }
 }
