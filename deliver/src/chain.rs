@@ -12,6 +12,8 @@ use uuid::Uuid;
 /// What a statement says, before it has its place in the session.
 #[derive(Debug, Default)]
 pub(super) struct Saying {
+    /// The connection that it is about, where that is not the session's.
+    pub(super) connection: Option<Connection>,
     pub(super) observed: Observed,
     pub(super) claimed: Claimed,
     pub(super) blobs: Vec<(&'static str, Blob)>,
@@ -39,13 +41,13 @@ impl Placed {
 #[derive(Debug)]
 pub(super) struct Chain {
     session: Uuid,
-    connection: Connection,
+    connection: Option<Connection>,
     next: u64,
     prev: Option<Digest>,
 }
 
 impl Chain {
-    pub(super) fn new(session: Uuid, connection: Connection) -> Self {
+    pub(super) fn new(session: Uuid, connection: Option<Connection>) -> Self {
         Self { session, connection, next: 0, prev: None }
     }
 
@@ -61,7 +63,7 @@ impl Chain {
             v: VERSION,
             kind: kind.into(),
             time: now,
-            connection: Some(self.connection.clone()),
+            connection: saying.connection.or_else(|| self.connection.clone()),
             session: self.session,
             seq: self.next,
             prev: self.prev,
@@ -98,7 +100,7 @@ mod tests {
             generation: 0,
             spec_digest: None,
         };
-        Chain::new(Uuid::from_u128(1), connection)
+        Chain::new(Uuid::from_u128(1), Some(connection))
     }
 
     #[test]
@@ -110,6 +112,17 @@ mod tests {
         assert_eq!((first.seq, second.seq, read.seq), (0, 1, 1));
         assert_eq!(read.prev, Some(Digest::of(&first.bytes)));
         assert_eq!(Statement::parse(&first.bytes).unwrap().prev, None);
+    }
+
+    #[test]
+    fn a_statement_is_of_the_sessions_connection_or_its_own() {
+        let mut chain = chain();
+        let usual = chain.place(heartbeat(), Timestamp::UNIX_EPOCH).unwrap();
+        let own = Connection { name: "sales".into(), ..chain.connection.clone().unwrap() };
+        let about = Saying { connection: Some(own), ..heartbeat() };
+        let about = chain.place(about, Timestamp::UNIX_EPOCH).unwrap();
+        let name = |placed: &Placed| Statement::parse(&placed.bytes).unwrap().connection.unwrap().name;
+        assert_eq!((name(&usual).as_str(), name(&about).as_str()), ("billing", "sales"));
     }
 
     #[test]

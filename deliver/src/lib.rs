@@ -10,6 +10,7 @@ mod follow;
 mod going;
 mod line;
 mod metrics;
+mod notices;
 mod open_call;
 mod pinned;
 mod recorder;
@@ -32,14 +33,16 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use self::going::{Going, Passing, ProgressSettings};
+pub use self::notices::{Notice, Trouble};
 pub use self::open_call::OpenCall;
 pub use self::pinned::PinnedKeys;
-pub use self::recorder::{DeliveryError, RecorderSettings};
+pub use self::recorder::{DeliveryError, RecorderSettings, look};
 pub use self::way::Way;
 
 use self::line::{Line, session_ended};
 use self::metrics::Metrics;
 use self::open_call::refusal;
+use self::recorder::Recorder;
 use self::sender::State;
 use self::sessions::Sessions;
 
@@ -65,8 +68,8 @@ const LOOKS: u32 = 4;
 pub struct DeliverSettings {
     /// The recorder, and what proves it and us.
     pub recorder: RecorderSettings,
-    /// The connection that this sidecar serves.
-    pub connection: Connection,
+    /// The connection that this sidecar serves; none of an operator, whose statements are about several.
+    pub connection: Option<Connection>,
     /// A call is refused when its intent is not durable after this time.
     pub deliver_timeout: Duration,
     /// When calls that go on say how far they are.
@@ -84,6 +87,7 @@ pub struct Deliver {
     lines: watch::Receiver<Arc<Line>>,
     ending: Arc<watch::Sender<bool>>,
     deliver_timeout: Duration,
+    recorder: Recorder,
 }
 
 /// The task that delivers. It ends when the session has ended and all is delivered, or when a session is over for good.
@@ -127,7 +131,9 @@ impl NotRecorded {
         self.category == recorder::IDENTITY_REFUSED
     }
 
-    fn new(category: &'static str, message: impl Into<String>) -> Self {
+    /// For this reason.
+    #[must_use]
+    pub fn new(category: &'static str, message: impl Into<String>) -> Self {
         Self { category, message: message.into() }
     }
 }
@@ -159,8 +165,9 @@ impl Deliver {
         registry: &Registry,
     ) -> Result<(Self, Delivery), prometheus::Error> {
         let ending = Arc::new(watch::Sender::new(false));
+        let recorder = Recorder::new(settings.recorder);
         let sessions = Sessions {
-            recorder: recorder::Recorder::new(settings.recorder),
+            recorder: recorder.clone(),
             connection: settings.connection,
             start: settings.start,
             follow_every: settings.follow_every,
@@ -174,7 +181,7 @@ impl Deliver {
         let task = tokio::spawn(async move {
             say_over.send_replace(sessions.run(first, lines).await);
         });
-        let deliver = Self { lines: current, ending, deliver_timeout: settings.deliver_timeout };
+        let deliver = Self { lines: current, ending, deliver_timeout: settings.deliver_timeout, recorder };
         Ok((deliver, Delivery { task, over }))
     }
 
@@ -309,9 +316,10 @@ impl Delivery {
     /// Waits until a session is over for good: the log does not hold what it acknowledged. The process should then stop.
     pub async fn over(&self) -> NotRecorded {
         let mut over = self.over.clone();
-        match over.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(over)) => over.clone(),
-            _ => std::future::pending().await, // the task ended in order
+        let known = over.wait_for(Option::is_some).await.ok().and_then(|over| over.clone());
+        match known {
+            Some(over) => over,
+            None => std::future::pending().await, // the task ended in order
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use ledger::receipt::ReceiptEntry;
 use ledger::statement::{BadStatement, Body, Heartbeat};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -26,6 +27,8 @@ pub(super) struct Line {
     room: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     pub(super) state: watch::Receiver<State>,
+    /// The last entry of the session that was acknowledged.
+    pub(super) acknowledged: watch::Receiver<Option<ReceiptEntry>>,
     /// Calls that are open, for the clock.
     open: Mutex<HashMap<u64, Weak<Going>>>,
     pub(super) progress: ProgressSettings,
@@ -46,6 +49,7 @@ impl Line {
         chain: Chain,
         queue: mpsc::UnboundedSender<Waiting>,
         state: watch::Receiver<State>,
+        acknowledged: watch::Receiver<Option<ReceiptEntry>>,
         progress: ProgressSettings,
         metrics: Metrics,
     ) -> Self {
@@ -55,6 +59,7 @@ impl Line {
             room: Arc::new(Semaphore::new(QUEUE_ENTRIES)),
             memory: Arc::new(Semaphore::new(QUEUE_KIB)),
             state,
+            acknowledged,
             open: Mutex::default(),
             progress,
             calls: AtomicU64::new(0),
@@ -130,6 +135,7 @@ impl Line {
         let memory = self.memory_for(&draft, deadline).await?;
         let outcome_room = room.split(1).expect("two places were taken");
         let saying = Saying {
+            connection: None,
             observed: draft.observed,
             claimed: draft.claimed,
             blobs: draft.blobs,

@@ -97,6 +97,21 @@ impl From<BadReceipt> for DeliveryError {
     }
 }
 
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// Looks once at the recorder of these settings, as anybody may: is it there, and is its newest checkpoint signed by its log's key?
+///
+/// # Errors
+/// [`DeliveryError::Unreachable`], [`DeliveryError::Receipt`], and what it answers otherwise.
+pub async fn look(url: &Uri, way: Way, key: VerifierKey) -> Result<Checkpoint, DeliveryError> {
+    let recorder = Recorder::new(RecorderSettings { url: url.clone(), way, key, token_file: PathBuf::new() });
+    recorder.checkpoint().await
+}
+
 impl Recorder {
     pub(super) fn new(settings: RecorderSettings) -> Self {
         let origin = settings.url.to_string().trim_end_matches('/').to_owned();
@@ -132,6 +147,20 @@ impl Recorder {
         let receipt = self.keys.check(|keys| Receipt::verify(note, keys))?;
         receipt.check(&acknowledgement.envelopes, statements)?;
         Ok(receipt)
+    }
+
+    /// What the recorder tells this speaker, at a path of its API.
+    pub(super) async fn ask(&self, path: &str) -> Result<Bytes, DeliveryError> {
+        let mut request = Request::get(format!("{}{path}", self.origin))
+            .body(Full::default())
+            .map_err(|error| DeliveryError::Refused(format!("{path}: {error}")))?;
+        request.headers_mut().insert(AUTHORIZATION, self.token.bearer().await?);
+        let answer = self.way.send(request).await?;
+        if answer.status() != StatusCode::OK {
+            self.token.doubt();
+            return Err(refusal(answer.status(), answer.body()));
+        }
+        Ok(answer.into_body())
     }
 
     /// The newest checkpoint, verified. One that the key did not sign is [`DeliveryError::Receipt`].

@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Opens one session after another.
 pub(super) struct Sessions {
     pub(super) recorder: Recorder,
-    pub(super) connection: Connection,
+    pub(super) connection: Option<Connection>,
     pub(super) start: SessionStart,
     pub(super) follow_every: Duration,
     pub(super) progress: ProgressSettings,
@@ -61,11 +61,11 @@ impl Sessions {
         let (state, observer) = watch::channel(first);
         let follower = Follower::new(self.recorder.clone(), self.follow_every);
         let (recorder, metrics) = (self.recorder.clone(), self.metrics.clone());
-        let receipts = watch::Sender::new(None);
+        let (receipts, acknowledged) = watch::channel(None);
         let sender = Sender { recorder, queue: receiver, state, receipts, metrics: metrics.clone() };
         let chain = Chain::new(Uuid::now_v7(), self.connection.clone());
         metrics.waiting.set(0); // what waited in the session before is gone with it
-        let line = Line::new(chain, queue, observer, self.progress, metrics);
+        let line = Line::new(chain, queue, observer, acknowledged, self.progress, metrics);
         let start = SessionStart { heartbeat_seconds: HEARTBEAT.as_secs(), previous, ..self.start.clone() };
         line.say_about_session(Body { start: Some(start), ..Body::default() });
         Opened { line: Arc::new(line), sender, follower }

@@ -153,7 +153,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let forwarder = Forwarder::new(config.upstream_roots, config.names.clone())?;
     let settings = DeliverSettings {
         recorder: config.recorder,
-        connection: config.connection,
+        connection: Some(config.connection),
         deliver_timeout: config.deliver_timeout,
         progress: config.progress,
         follow_every: FOLLOW_EVERY,

@@ -46,13 +46,13 @@ fn settings(stand: &Stand, recorder: &Recorder) -> DeliverSettings {
             keys: PinnedKeys::read(&stand.data().join("log.vkey")).unwrap(),
             token_file: stand.path("token"),
         },
-        connection: Connection {
+        connection: Some(Connection {
             namespace: "agents".into(),
             name: "warehouse".into(),
             uid: String::new(),
             generation: 0,
             spec_digest: None,
-        },
+        }),
         progress: ProgressSettings::default(),
         deliver_timeout: Duration::from_secs(5),
         follow_every: Duration::from_millis(300),
