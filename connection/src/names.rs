@@ -84,6 +84,9 @@ pub const CONFLICTS_ANNOTATION: &str = "bqwitness.dev/conflicts";
 /// Annotation of a connection: who asked for the spec that is stored. The webhook writes it; nobody else can.
 pub const ACCEPTED_ANNOTATION: &str = "bqwitness.dev/accepted-by";
 
+/// Annotation of a connection: generations that were superseded before they were on record. The webhook writes it; nobody else can.
+pub const ACCEPTED_BEFORE_ANNOTATION: &str = "bqwitness.dev/accepted-before";
+
 /// Label of what the operator made.
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The operator's name: in [`MANAGED_LABEL`], as field manager, and in events.

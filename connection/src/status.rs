@@ -14,7 +14,11 @@ pub struct ConnectionStatus {
     /// SHA-256 of the spec in canonical form, as entries name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec_digest: Option<String>,
-    /// Ready, ConfigValid, Injecting and Covered, each with its reason.
+    /// The newest generation of which the record has the spec, and who asked for it. It is behind observedGeneration while the
+    /// recorder can't be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded_generation: Option<i64>,
+    /// Ready, ConfigValid, RecorderReachable, CredentialsReady, Injecting and Covered, each with its reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// How many pods are in which state.
@@ -42,10 +46,14 @@ pub struct PodCounts {
 
 /// Types of conditions.
 pub mod condition {
-    /// All of the others are true.
+    /// None of the others is false.
     pub const READY: &str = "Ready";
     /// The spec can be used, and no older connection takes all its pods.
     pub const CONFIG_VALID: &str = "ConfigValid";
+    /// The connection's recorder answers, and takes what the operator enters.
+    pub const RECORDER_REACHABLE: &str = "RecorderReachable";
+    /// Sidecars have a credential for BigQuery.
+    pub const CREDENTIALS_READY: &str = "CredentialsReady";
     /// Pods that are created now get the sidecar.
     pub const INJECTING: &str = "Injecting";
     /// No selected pod runs without a working sidecar.

@@ -26,13 +26,19 @@ use crate::certificate::keeper::{Keeper, Stored};
 use crate::config::Config;
 use crate::configurations::{Wanted, Writer};
 use crate::controller::Controller;
+use crate::entries::diary::Diary;
+use crate::entries::probes::Probes;
+use crate::entries::speaker::{Speaker, SpeakerSettings};
 use crate::lead::Candidate;
 use crate::metrics::Metrics;
-use crate::watch::{self as watching, Changes};
+use crate::watch::{self as watching, Changes, Seen};
 use crate::webhook::{Webhook, server};
 
 /// At the end, reviews under way have this long.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// At the end, who leads has this long to give the record what it still has.
+const HAND_OVER: Duration = Duration::from_secs(7);
 
 /// The webhook configurations are written anew this often, whatever others did to them.
 const CONFIGURE_EVERY: Duration = Duration::from_secs(60);
@@ -70,6 +76,7 @@ pub enum StartError {
 pub struct Running {
     drain: Drain,
     candidate: Arc<Candidate>,
+    leading: Drain,
     lost: tokio::task::JoinHandle<()>,
 }
 
@@ -83,6 +90,8 @@ struct Parts {
     bundle: watch::Receiver<Option<Arc<str>>>,
     asked: Arc<RwLock<BTreeSet<String>>>,
     metrics: Metrics,
+    diary: Diary,
+    registry: Registry,
 }
 
 /// Starts an operator: the webhook at once, and the controllers when it leads.
@@ -100,10 +109,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (admin, admin_listener) = bind(config.admin).await?;
     let (listen, listener) = bind(config.listen).await?;
-    tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness.clone()));
+    tokio::spawn(runtime::admin::serve(admin_listener, registry.clone(), readiness.clone()));
 
     let (changes, (configure, _)) = (Changes::default(), watch::channel(0));
-    let connections = watch_connections(all, &changes, &configure, &metrics);
+    let diary = Diary::new(metrics.clone());
+    let connections = watch_connections(all, &changes, &configure, &diary, &metrics);
     let synced = readiness.wait_for("connections");
     let watched = connections.clone();
     tokio::spawn(async move {
@@ -136,7 +146,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: metrics.clone(),
     };
     let router = unsynced_refused(webhook.router(), readiness.clone());
-    tokio::spawn(server::serve(listener, in_force.acceptor()?, router, draining.clone()));
+    tokio::spawn(server::serve(listener, in_force.acceptor()?, router, draining));
     if let Some(path) = &config.port_file {
         let ports = json!({"listen": listen, "admin": admin}).to_string();
         std::fs::write(path, ports).map_err(|error| StartError::PortFile(path.clone(), error))?;
@@ -149,10 +159,21 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         identity: config.pod_name.clone(),
     });
     let asked = Arc::default();
-    let parts =
-        Parts { client, config, connections, changes, configure, bundle: bundle_known, asked, metrics };
-    let lost = tokio::spawn(lead(Arc::clone(&candidate), parts, draining));
-    Ok(Running { drain, candidate, lost })
+    let parts = Parts {
+        client,
+        config,
+        connections,
+        changes,
+        configure,
+        bundle: bundle_known,
+        asked,
+        metrics,
+        diary,
+        registry,
+    };
+    let (leading, ending) = drain::channel();
+    let lost = tokio::spawn(lead(Arc::clone(&candidate), parts, ending));
+    Ok(Running { drain, candidate, leading, lost })
 }
 
 impl Running {
@@ -162,8 +183,11 @@ impl Running {
         let _ended = (&mut self.lost).await.is_err();
     }
 
-    /// Ends in order: the lease is given back, and reviews under way are answered.
+    /// Ends in order: the session ends, then the lease is given back, and reviews under way are answered.
     pub async fn stop(self) {
+        if !self.leading.run(HAND_OVER).await {
+            tracing::warn!(limit = ?HAND_OVER, "the record has not taken all");
+        }
         self.lost.abort();
         self.candidate.release().await;
         if !self.drain.run(DRAIN).await {
@@ -192,11 +216,17 @@ fn watch_connections(
     all: Api<BigQueryConnection>,
     changes: &Changes,
     configure: &watch::Sender<u64>,
+    diary: &Diary,
     metrics: &Metrics,
 ) -> Store<BigQueryConnection> {
-    let (changes, configure) = (changes.clone(), configure.clone());
-    watching::all(all, "bigqueryconnections", metrics.clone(), move |namespace| {
-        changes.mark(namespace);
+    let (changes, configure, diary) = (changes.clone(), configure.clone(), diary.clone());
+    watching::all(all, "bigqueryconnections", metrics.clone(), move |seen| {
+        match seen {
+            Seen::There(connection) => diary.connection(connection),
+            Seen::Gone(connection) => diary.connection_gone(connection),
+            Seen::Listed => {}
+        }
+        changes.mark(&seen.namespace());
         configure.send_modify(|changed| *changed += 1);
     })
 }
@@ -210,14 +240,22 @@ async fn who_am_i(client: &Client) -> Result<String, StartError> {
 }
 
 /// Leads, as long as it may.
-async fn lead(candidate: Arc<Candidate>, parts: Parts, _working: Watch) {
-    candidate.acquire().await;
+async fn lead(candidate: Arc<Candidate>, parts: Parts, mut ending: Watch) {
+    tokio::select! {
+        () = candidate.acquire() => {}
+        () = ending.draining() => return,
+    }
     tracing::info!(identity = candidate.identity, "leading");
     parts.metrics.leader.set(1);
+    parts.diary.lead();
     let leader = parts.metrics.leader.clone();
     let pods: Api<Pod> = Api::all(parts.client.clone());
     let changes = parts.changes.clone();
-    let pods = watching::all(pods, "pods", parts.metrics.clone(), move |namespace| changes.mark(namespace));
+    let pods = watching::all(pods, "pods", parts.metrics.clone(), move |seen| {
+        changes.mark(&seen.namespace());
+    });
+    let probes = Probes::default();
+    tokio::spawn(probes.clone().keep(parts.connections.clone(), parts.changes.clone()));
     let reporter =
         Reporter { controller: names::OPERATOR.into(), instance: Some(candidate.identity.clone()) };
     let controller = Controller {
@@ -228,11 +266,26 @@ async fn lead(candidate: Arc<Candidate>, parts: Parts, _working: Watch) {
         settings: Arc::new(parts.config.settings.clone()),
         recorder: parts.config.recorder.clone(),
         asked: Arc::clone(&parts.asked),
+        diary: parts.diary.clone(),
+        probes: probes.clone(),
         events: Events::new(parts.client.clone(), reporter),
         metrics: parts.metrics.clone(),
         last: HashMap::new(),
         counted: BTreeSet::new(),
     };
+    let speaker = Speaker {
+        diary: parts.diary.clone(),
+        changes: parts.changes.clone(),
+        settings: SpeakerSettings {
+            url: parts.config.settings.recorder.clone(),
+            files: parts.config.recorder.clone(),
+            token: parts.config.recorder_token.clone(),
+        },
+        registry: parts.registry.clone(),
+    };
+    let connections = parts.connections.clone();
+    let namespaces =
+        move || connections.state().iter().filter_map(|connection| connection.namespace()).collect();
     let controllers = async move {
         // Pods that are not known yet would be counted as gone.
         let _synced = watching::synced(&pods).await;
@@ -241,6 +294,7 @@ async fn lead(candidate: Arc<Candidate>, parts: Parts, _working: Watch) {
     tokio::select! {
         () = candidate.hold() => tracing::error!(identity = candidate.identity, "no longer leading"),
         () = controllers => tracing::error!("the controllers ended"),
+        () = speaker.run(ending, namespaces) => tracing::info!("the operator's session has ended"),
         () = configure(parts) => tracing::error!("the webhook configurations are no longer kept"),
     }
     leader.set(0);
@@ -302,4 +356,32 @@ async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartErr
     let failed = |error| StartError::Listen(address, error);
     let listener = runtime::listen::bind(address).await.map_err(failed)?;
     Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower_service::Service as _;
+
+    #[tokio::test]
+    async fn until_the_connections_are_known_no_review_is_answered() {
+        let readiness = Readiness::default();
+        let (synced, certificate) = (readiness.wait_for("connections"), readiness.wait_for("certificate"));
+        let router = axum::Router::new().route("/mutate-pods", axum::routing::post(|| async { "answered" }));
+        let mut router = unsynced_refused(router, readiness);
+        let mut ask = async || {
+            let request = Request::post("/mutate-pods").body(Body::empty()).unwrap();
+            let answer = router.call(request).await.unwrap();
+            let status = answer.status().as_u16();
+            let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let (status, said) = ask().await;
+        assert!(status == 503 && said.contains("try again"), "{said}");
+        drop(synced);
+        assert_eq!(ask().await, (200, "answered".to_owned()), "what else is waited for makes no difference");
+        drop(certificate);
+    }
 }

@@ -67,6 +67,9 @@ pub struct Flags {
     /// The verifier key of its log (log.vkey)
     #[arg(long, env = "BQWITNESS_RECORDER_KEY", value_name = "FILE")]
     pub recorder_key: PathBuf,
+    /// This pod's token for it: what the operator enters in the record is in its pod's name
+    #[arg(long, env = "BQWITNESS_RECORDER_TOKEN", value_name = "FILE")]
+    pub recorder_token: PathBuf,
     /// The audience of its tokens
     #[arg(long, env = "BQWITNESS_AUDIENCE", default_value = names::AUDIENCE, value_name = "NAME")]
     pub audience: String,
@@ -106,6 +109,8 @@ pub struct Config {
     pub settings: Settings,
     /// What proves the recorder of connections that name none.
     pub recorder: RecorderFiles,
+    /// See [`Flags::recorder_token`].
+    pub recorder_token: PathBuf,
     /// See [`Flags::port_file`].
     pub port_file: Option<PathBuf>,
 }
@@ -162,6 +167,7 @@ impl Flags {
         mistakes.check("recorder", https(&self.recorder));
         let recorder = RecorderFiles { ca: self.recorder_ca, key: self.recorder_key };
         mistakes.check("recorder-ca, --recorder-key", recorder.read());
+        mistakes.check("recorder-token", tls::read_text(&self.recorder_token));
         mistakes.check("image-pull-policy", pull_policy(self.image_pull_policy.as_deref()));
         mistakes.check("log-format", self.log_format.parse::<LogFormat>());
         let settings = Settings {
@@ -183,6 +189,7 @@ impl Flags {
                 lease: self.lease,
                 settings,
                 recorder,
+                recorder_token: self.recorder_token,
                 port_file: self.port_file,
             })
         };
@@ -226,11 +233,20 @@ mod tests {
             "--recorder=http://r",
             "--recorder-ca=/nowhere/ca",
             "--recorder-key=/nowhere/key",
+            "--recorder-token=/nowhere/token",
             "--image-pull-policy=Sometimes",
             "--log-format=xml",
         ]);
         let mistakes = flags.validate().expect_err("nothing of this can be used").0;
-        for flag in ["listen", "service", "recorder", "recorder-ca", "image-pull-policy", "log-format"] {
+        for flag in [
+            "listen",
+            "service",
+            "recorder",
+            "recorder-ca",
+            "recorder-token",
+            "image-pull-policy",
+            "log-format",
+        ] {
             assert!(
                 mistakes.iter().any(|line| line.starts_with(&format!("--{flag}"))),
                 "{flag} in {mistakes:?}"

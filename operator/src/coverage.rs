@@ -96,6 +96,14 @@ pub fn state(pod: &Pod, connection: &BigQueryConnection, image: &str) -> State {
     if stamp == Stamp::of_connection(connection, image) { State::Covered } else { State::Outdated }
 }
 
+/// Is its sidecar ready?
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let mut all = status.into_iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+    all.any(|one| one.name == names::PROXY && one.ready)
+}
+
 /// Why the sidecar does not work, where it should. Before its first readiness no container of the user's runs: the kubelet starts
 /// them one after the other, and its startup probe is its readiness.
 fn silent(pod: &Pod) -> Option<Why> {

@@ -1,6 +1,6 @@
 //! Which replica leads: the holder of a Lease. Every replica answers the webhook; one alone writes status, events and entries.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -15,7 +15,10 @@ const DURATION: SignedDuration = SignedDuration::from_secs(15);
 const EVERY: Duration = Duration::from_secs(3);
 
 /// A holder that could not renew for this long gives up by itself, before another may take over.
-const GIVE_UP: SignedDuration = SignedDuration::from_secs(10);
+const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// A look at the lease takes no longer; one that does has failed.
+const STEP: Duration = Duration::from_secs(4);
 
 /// A candidate.
 pub struct Candidate {
@@ -36,6 +39,15 @@ enum Step {
     Write(Box<LeaseSpec>),
 }
 
+/// The lease can't be looked at.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("the API server has not answered within {STEP:?}")]
+    Late,
+}
+
 impl Candidate {
     /// Waits until this replica leads.
     pub async fn acquire(&self) {
@@ -51,15 +63,18 @@ impl Candidate {
 
     /// Renews until this replica no longer leads. The process should then end: what it has under way is another's by now.
     pub async fn hold(&self) {
-        let mut renewed = Timestamp::now();
+        // What is written in the lease is the time at which the step began that took it.
+        let mut renewed = Instant::now().checked_sub(STEP).unwrap_or_else(Instant::now);
         loop {
             tokio::time::sleep(EVERY).await;
-            match self.step().await {
-                Ok(true) => renewed = Timestamp::now(),
-                Ok(false) => return,
-                Err(error) => tracing::warn!(lease = self.name, "the lease can't be renewed: {error}"),
+            let began = Instant::now();
+            match tokio::time::timeout(GIVE_UP.saturating_sub(renewed.elapsed()), self.step()).await {
+                Ok(Ok(true)) => renewed = began,
+                Ok(Ok(false)) => return,
+                Ok(Err(error)) => tracing::warn!(lease = self.name, "the lease can't be renewed: {error}"),
+                Err(_) => tracing::warn!(lease = self.name, "the lease can't be renewed in time"),
             }
-            if Timestamp::now().duration_since(renewed) > GIVE_UP {
+            if renewed.elapsed() >= GIVE_UP {
                 return;
             }
         }
@@ -80,7 +95,11 @@ impl Candidate {
         }
     }
 
-    async fn step(&self) -> Result<bool, kube::Error> {
+    async fn step(&self) -> Result<bool, StepError> {
+        Ok(tokio::time::timeout(STEP, self.take()).await.map_err(|_| StepError::Late)??)
+    }
+
+    async fn take(&self) -> Result<bool, kube::Error> {
         let stored = self.leases.get_opt(&self.name).await?;
         let now = Timestamp::now();
         let Step::Write(spec) =
@@ -164,6 +183,7 @@ mod tests {
 
     #[test]
     fn a_holder_gives_up_before_another_takes_over() {
-        assert!(GIVE_UP + SignedDuration::try_from(EVERY).unwrap() < DURATION);
+        let over = SignedDuration::try_from(GIVE_UP + EVERY).unwrap();
+        assert!(over < DURATION, "its last look begins before it has to give up");
     }
 }

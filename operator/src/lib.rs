@@ -13,6 +13,7 @@
 //! | [`controller`] | what is stored becomes what is so |
 //! | [`coverage`] | whether a pod is recorded |
 //! | [`accepted`] | who asked for a spec |
+//! | [`entries`] | what of all this is entered in the record |
 //! | [`lead`] | which replica writes |
 //! | [`metrics`] | what an SRE sees |
 //! | [`recorder`] | a program of its own: the recorder's certificate and CA, and what proves it |
@@ -25,6 +26,7 @@ pub mod config;
 pub mod configurations;
 pub mod controller;
 pub mod coverage;
+pub mod entries;
 pub mod generate;
 pub mod lead;
 pub mod metrics;

@@ -14,6 +14,11 @@ pub struct Metrics {
     reconciles: IntCounterVec,
     failures: IntCounterVec,
     certificate: IntGauge,
+    entries: IntCounterVec,
+    /// Entries that wait for the recorder.
+    pub entries_waiting: IntGauge,
+    /// 1 while the recorder takes what the leader enters.
+    pub recorder_reachable: IntGauge,
     /// 1 while this replica leads.
     pub leader: IntGauge,
 }
@@ -51,15 +56,32 @@ impl Metrics {
             )?,
             failures: counter(
                 "bqwitness_operator_failures_total",
-                "What did not work and is tried again: certificate, webhooks, watch, lease.",
+                "What did not work and is tried again: certificate, webhooks, watch, entries, entry_too_large.",
                 &["what"],
             )?,
             certificate: IntGauge::new(
                 "bqwitness_operator_certificate_expiry_timestamp_seconds",
                 "When the webhook's certificate ends (Unix time). It is renewed when a third of its life is left.",
             )?,
+            entries: counter(
+                "bqwitness_operator_entries_total",
+                "What the operator entered in the record, by kind.",
+                &["kind"],
+            )?,
+            entries_waiting: IntGauge::new(
+                "bqwitness_operator_entries_waiting",
+                "What is to be entered and is not on record yet. The leader says it.",
+            )?,
+            recorder_reachable: IntGauge::new(
+                "bqwitness_operator_recorder_reachable",
+                "1 while the recorder takes what the operator enters. The leader says it.",
+            )?,
             leader: IntGauge::new("bqwitness_operator_leader", "1 while this replica leads.")?,
         };
+        // There from the start, so that the first one is seen to come.
+        for what in ["entries", "entry_too_large"] {
+            metrics.failures.with_label_values(&[what]);
+        }
         registry.register(Box::new(metrics.admissions.clone()))?;
         registry.register(Box::new(metrics.admission_seconds.clone()))?;
         registry.register(Box::new(metrics.pods.clone()))?;
@@ -67,6 +89,9 @@ impl Metrics {
         registry.register(Box::new(metrics.failures.clone()))?;
         registry.register(Box::new(metrics.certificate.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
+        registry.register(Box::new(metrics.entries.clone()))?;
+        registry.register(Box::new(metrics.entries_waiting.clone()))?;
+        registry.register(Box::new(metrics.recorder_reachable.clone()))?;
         Ok(metrics)
     }
 
@@ -77,6 +102,10 @@ impl Metrics {
 
     pub(crate) fn failed(&self, what: &str) {
         self.failures.with_label_values(&[what]).inc();
+    }
+
+    pub(crate) fn entered(&self, kind: &str) {
+        self.entries.with_label_values(&[kind]).inc();
     }
 
     pub(crate) fn reconciled(&self, result: &str) {

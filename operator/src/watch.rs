@@ -60,12 +60,34 @@ where
     }
 }
 
-/// Watches all objects of a kind in the whole cluster, for ever; `each` is told of every namespace where one changed.
+/// What a watch saw.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a, K> {
+    /// An object is stored like this.
+    There(&'a K),
+    /// An object was deleted; it was like this.
+    Gone(&'a K),
+    /// All objects were listed anew: what is not in the store any more went unseen.
+    Listed,
+}
+
+impl<K: Resource> Seen<'_, K> {
+    /// The namespace where something changed; none when that may be anywhere.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        match self {
+            Self::There(object) | Self::Gone(object) => object.namespace().unwrap_or_default(),
+            Self::Listed => String::new(),
+        }
+    }
+}
+
+/// Watches all objects of a kind in the whole cluster, for ever; `each` is told of every change, in order.
 pub fn all<K>(
     api: Api<K>,
     what: &'static str,
     metrics: Metrics,
-    each: impl Fn(&str) + Send + Sync + 'static,
+    each: impl Fn(Seen<'_, K>) + Send + Sync + 'static,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + Trim + 'static,
@@ -77,11 +99,10 @@ where
         futures::pin_mut!(stream);
         while let Some(event) = stream.next().await {
             match event {
-                Ok(Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) => {
-                    each(&object.namespace().unwrap_or_default());
-                }
-                // The list is whole: what it no longer has, had a namespace too.
-                Ok(Event::InitDone | Event::Init) => each(""),
+                Ok(Event::Apply(object) | Event::InitApply(object)) => each(Seen::There(&object)),
+                Ok(Event::Delete(object)) => each(Seen::Gone(&object)),
+                Ok(Event::InitDone) => each(Seen::Listed),
+                Ok(Event::Init) => {}
                 Err(error) => {
                     metrics.failed("watch");
                     tracing::warn!(what, "the watch is tried again: {error}");

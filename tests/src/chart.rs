@@ -21,6 +21,19 @@ pub async fn render(kubectl: &Kubectl, values: &[&str]) -> Result<String> {
     if rendered.success() { Ok(rendered.stdout) } else { Err(Trouble::new(rendered.stderr)) }
 }
 
+/// One template of it, such as `operator/rbac`, for another namespace.
+///
+/// # Errors
+/// The chart refuses it, with what `helm` says.
+pub async fn render_in(kubectl: &Kubectl, namespace: &str, template: &str) -> Result<String> {
+    let template = format!("templates/{template}.yaml");
+    let chart = root().join("charts/bqwitness").display().to_string();
+    let mut words = vec!["template", "bqwitness", &chart, "--namespace", namespace, "--show-only", &template];
+    words.extend(LEAST.iter().flat_map(|value| ["--set", *value]));
+    let rendered = kubectl.helm(&words).await?;
+    if rendered.success() { Ok(rendered.stdout) } else { Err(Trouble::new(rendered.stderr)) }
+}
+
 /// The objects of a manifest.
 ///
 /// # Errors

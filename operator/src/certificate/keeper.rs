@@ -16,7 +16,7 @@ use super::issue::{self, Held, IssueError};
 use crate::metrics::Metrics;
 
 /// How often the Secret is looked at. A certificate has days left when it is replaced.
-const EVERY: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(10);
 
 /// After a failure it is looked at again this soon.
 const AGAIN: Duration = Duration::from_secs(2);

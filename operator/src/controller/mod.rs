@@ -1,11 +1,13 @@
 //! What is stored becomes what is so, in five steps. Only the first and the last two touch anything outside:
-//! [`dereference`] -> [`validate`] -> [`build`] -> [`apply`] -> [`status`].
+//! [`dereference`] -> [`validate`] -> [`build`] -> [`apply`] -> [`status`]. What is seen on the way is noted for the record by [`enter`], which
+//! needs none of the others to succeed.
 //!
 //! A pass is about a namespace: its connections share its pods, and decide among themselves whose they are.
 
 pub mod apply;
 pub mod build;
 pub mod dereference;
+pub mod enter;
 pub mod status;
 pub mod validate;
 
@@ -22,6 +24,8 @@ use kube::{Client, ResourceExt as _};
 
 use crate::config::RecorderFiles;
 use crate::coverage::State;
+use crate::entries::diary::Diary;
+use crate::entries::probes::Probes;
 use crate::metrics::Metrics;
 use crate::watch::Changes;
 
@@ -50,6 +54,10 @@ pub struct Controller {
     pub recorder: RecorderFiles,
     /// Namespaces that the webhook is asked about.
     pub asked: Arc<RwLock<BTreeSet<String>>>,
+    /// What is entered in the record.
+    pub diary: Diary,
+    /// Recorders that connections name themselves.
+    pub probes: Probes,
     /// For people who look with `kubectl describe`.
     pub events: Events,
     /// What an SRE sees.
@@ -68,14 +76,16 @@ impl Controller {
             tokio::select! {
                 changed = self.changes.next() => {
                     tokio::time::sleep(TOGETHER).await;
-                    for namespace in changed {
-                        self.namespace(&namespace).await;
+                    // A list that was made anew says of no namespace what went meanwhile.
+                    let all = if changed.contains("") { self.namespaces() } else { BTreeSet::new() };
+                    for namespace in changed.union(&all) {
+                        self.namespace(namespace).await;
                     }
                 }
                 () = tokio::time::sleep_until(due) => {
                     due = tokio::time::Instant::now() + ANEW;
-                    for namespace in self.namespaces() {
-                        self.namespace(&namespace).await;
+                    for namespace in &self.namespaces() {
+                        self.namespace(namespace).await;
                     }
                 }
             }
@@ -84,11 +94,15 @@ impl Controller {
     }
 
     fn namespaces(&self) -> BTreeSet<String> {
-        self.connections.state().iter().filter_map(|connection| connection.namespace()).collect()
+        let connections = self.connections.state();
+        let here = connections.iter().filter_map(|connection| connection.namespace());
+        here.chain(self.diary.namespaces()).collect()
     }
 
     async fn namespace(&mut self, namespace: &str) {
         let found = dereference::namespace(self, namespace);
+        enter::connections(&self.diary, namespace, &found);
+        enter::pods(&self.diary, namespace, &found, &self.settings);
         for connection in &found.connections {
             let name = connection.name_any();
             match self.connection(connection, &found).await {

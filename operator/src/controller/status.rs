@@ -1,5 +1,8 @@
 //! Last step: the connection's status, from what was applied.
 
+mod credentials;
+mod recorder;
+
 use std::sync::Arc;
 
 use connection::digest::spec_digest;
@@ -16,10 +19,18 @@ use super::Controller;
 use super::apply::Applied;
 use super::validate::Valid;
 
+/// What was heard of the recorder.
+struct Heard {
+    recorder: Finding,
+    /// The newest generation on record.
+    recorded: Option<u64>,
+}
+
 /// One condition before it has a time.
 struct Finding {
     kind: &'static str,
-    holds: bool,
+    /// `None`: it can't be known.
+    holds: Option<bool>,
     reason: &'static str,
     message: String,
 }
@@ -30,7 +41,11 @@ pub(super) async fn update(
     valid: &Result<Valid, Vec<Refusal>>,
     applied: &Applied,
 ) -> Result<(), kube::Error> {
-    let next = status(connection, valid, applied, Timestamp::now());
+    let heard = Heard {
+        recorder: recorder::reachable(controller, connection),
+        recorded: connection.uid().and_then(|uid| controller.diary.recorded(&uid)),
+    };
+    let next = status(connection, valid, applied, heard, Timestamp::now());
     if connection.status.as_ref() == Some(&next) {
         return Ok(());
     }
@@ -54,15 +69,23 @@ fn status(
     connection: &BigQueryConnection,
     valid: &Result<Valid, Vec<Refusal>>,
     applied: &Applied,
+    heard: Heard,
     now: Timestamp,
 ) -> ConnectionStatus {
     let said = &applied.said;
-    let mut findings = vec![config_valid(valid, &said.overlaps), injecting(said.asked), covered(applied)];
+    let mut findings = vec![
+        config_valid(valid, &said.overlaps),
+        heard.recorder,
+        credentials::ready(connection, &said.pods),
+        injecting(said.asked),
+        covered(applied),
+    ];
     findings.push(ready(&findings));
     let old = connection.status.clone().unwrap_or_default();
     ConnectionStatus {
         observed_generation: connection.metadata.generation,
         spec_digest: Some(spec_digest(&connection.spec).to_string()),
+        recorded_generation: heard.recorded.and_then(|generation| i64::try_from(generation).ok()),
         conditions: findings.into_iter().map(|one| dated(one, &old.conditions, connection, now)).collect(),
         pods: said.counts,
         overlaps: said.overlaps.clone(),
@@ -73,11 +96,11 @@ fn config_valid(valid: &Result<Valid, Vec<Refusal>>, overlaps: &[String]) -> Fin
     let (holds, reason, message) = match valid {
         Err(refusals) => {
             let sentences: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-            (false, "Invalid", sentences.join("; "))
+            (Some(false), "Invalid", sentences.join("; "))
         }
-        Ok(_) if overlaps.is_empty() => (true, "Valid", "The spec can be used.".into()),
+        Ok(_) if overlaps.is_empty() => (Some(true), "Valid", "The spec can be used.".into()),
         Ok(_) => (
-            true,
+            Some(true),
             "Overlapping",
             format!(
                 "The spec can be used. Other connections select some of the same pods, and the older wins: {}.",
@@ -91,10 +114,10 @@ fn config_valid(valid: &Result<Valid, Vec<Refusal>>, overlaps: &[String]) -> Fin
 fn covered(applied: &Applied) -> Finding {
     let counts = applied.said.counts;
     let (holds, reason, message) = match (counts.matched, counts.uncovered, counts.outdated) {
-        (0, ..) => (true, "NoPods", "No pod is selected now.".into()),
-        (_, 0, 0) => (true, "AllCovered", format!("All {} pods are recorded.", counts.matched)),
+        (0, ..) => (Some(true), "NoPods", "No pod is selected now.".into()),
+        (_, 0, 0) => (Some(true), "AllCovered", format!("All {} pods are recorded.", counts.matched)),
         (all, 0, outdated) => (
-            true,
+            Some(true),
             "Outdated",
             format!(
                 "All {all} pods are recorded, {outdated} of them under an earlier spec or image: restart these."
@@ -110,7 +133,7 @@ fn covered(applied: &Applied) -> Finding {
                 "{uncovered} of {all} pods run without a working sidecar: {}{more}.",
                 first.join(", ")
             );
-            (false, "Uncovered", message)
+            (Some(false), "Uncovered", message)
         }
     };
     Finding { kind: condition::COVERED, holds, reason, message }
@@ -128,15 +151,17 @@ fn injecting(asked: bool) -> Finding {
             "The API server does not yet ask the webhook about pods of this namespace; it will in a moment.",
         )
     };
-    Finding { kind: condition::INJECTING, holds: asked, reason, message: message.into() }
+    Finding { kind: condition::INJECTING, holds: Some(asked), reason, message: message.into() }
 }
 
 fn ready(findings: &[Finding]) -> Finding {
-    let (holds, reason, message) = match findings.iter().find(|one| !one.holds) {
-        Some(first) => (false, first.reason, first.message.clone()),
-        None => {
-            (true, "Ready", "Every selected pod is recorded, and so are those that are created now.".into())
-        }
+    let (holds, reason, message) = match findings.iter().find(|one| one.holds == Some(false)) {
+        Some(first) => (Some(false), first.reason, first.message.clone()),
+        None => (
+            Some(true),
+            "Ready",
+            "Every selected pod is recorded, and so are those that are created now.".into(),
+        ),
     };
     Finding { kind: condition::READY, holds, reason, message }
 }
@@ -144,7 +169,11 @@ fn ready(findings: &[Finding]) -> Finding {
 /// The time of a condition is when it last changed, not when it was last looked at.
 fn dated(finding: Finding, old: &[Condition], connection: &BigQueryConnection, now: Timestamp) -> Condition {
     let Finding { kind, holds, reason, message } = finding;
-    let status = if holds { "True" } else { "False" };
+    let status = match holds {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
     let same = old.iter().find(|one| one.type_ == kind && one.status == status);
     // To the second, as the API server keeps it.
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));

@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use super::review::{Answer, Request};
-use crate::accepted::Accepted;
+use crate::accepted::{Accepted, Before, MAX_BEFORE};
 
 /// Longest spec in canonical JSON, in bytes: its acceptance is one entry, with the spec in it.
 pub const MAX_SPEC: usize = 32 * 1024;
@@ -21,25 +21,51 @@ pub const MAX_SPEC: usize = 32 * 1024;
 #[must_use]
 pub fn mutate(request: &Request) -> Answer {
     // What can't be read is for the schema to refuse, which comes next and says it better; and then for `validate`.
-    let Ok(noted) = note(request) else { return Answer::allowed("unreadable") };
+    let Ok(notes) = notes(request) else { return Answer::allowed("unreadable") };
     let mut becomes = request.object.clone();
     if becomes["metadata"]["annotations"].is_null() {
         becomes["metadata"]["annotations"] = Value::Object(serde_json::Map::new());
     }
-    becomes["metadata"]["annotations"][names::ACCEPTED_ANNOTATION] = noted.into();
+    if let Some(annotations) = becomes["metadata"]["annotations"].as_object_mut() {
+        for (name, note) in notes {
+            match note {
+                Some(note) => annotations.insert(name.into(), note.into()),
+                None => annotations.remove(name),
+            };
+        }
+    }
     Answer { becomes: Some(becomes), ..Answer::allowed("noted") }
 }
 
-/// What the annotation must say.
-fn note(request: &Request) -> Result<String, serde_json::Error> {
+/// What our annotations must say, or that one must not be there.
+type Notes = [(&'static str, Option<String>); 2];
+
+fn notes(request: &Request) -> Result<Notes, serde_json::Error> {
+    let kept = |name: &str| request.old_object["metadata"]["annotations"][name].as_str().map(str::to_owned);
+    let (accepted, before) = (kept(names::ACCEPTED_ANNOTATION), kept(names::ACCEPTED_BEFORE_ANNOTATION));
     let same = !request.old_object.is_null()
         && canonical(request.object["spec"].clone()) == canonical(request.old_object["spec"].clone());
-    let kept = request.old_object["metadata"]["annotations"][names::ACCEPTED_ANNOTATION].as_str();
-    if let (true, Some(kept)) = (same, kept) {
-        return Ok(kept.to_owned());
+    if same && accepted.is_some() {
+        return Ok([(names::ACCEPTED_ANNOTATION, accepted), (names::ACCEPTED_BEFORE_ANNOTATION, before)]);
     }
     let connection: BigQueryConnection = serde_json::from_value(request.object.clone())?;
-    Ok(Accepted::new(&request.user_info, spec_digest(&connection.spec)).to_annotation())
+    let now = Accepted::new(&request.user_info, spec_digest(&connection.spec)).to_annotation();
+    let before = if same { before } else { superseded(&request.old_object, accepted.as_deref(), before) };
+    Ok([(names::ACCEPTED_ANNOTATION, Some(now)), (names::ACCEPTED_BEFORE_ANNOTATION, before)])
+}
+
+/// The generations that are not on record yet, with the one that goes now: whoever leads, and whatever it missed, can enter them.
+fn superseded(old: &Value, accepted: Option<&str>, before: Option<String>) -> Option<String> {
+    let recorded = old["status"]["recordedGeneration"].as_i64().unwrap_or(0);
+    let mut all = before.map(|before| Before::from_annotation(&before)).unwrap_or_default();
+    if let (Some(generation), spec @ Value::Object(_)) =
+        (old["metadata"]["generation"].as_i64(), &old["spec"])
+    {
+        let accepted = accepted.and_then(Accepted::from_annotation);
+        all.push(Before { generation, accepted, spec: spec.clone() });
+    }
+    all.retain(|before| before.generation > recorded);
+    (!all.is_empty()).then(|| Before::to_annotation(&all))
 }
 
 /// What is about to be stored, as the schema can't check it.
@@ -53,20 +79,30 @@ pub fn validate(request: &Request, all: &[Arc<BigQueryConnection>]) -> Answer {
         Err(error) => return malformed(&error),
     };
     let mut refusals = check(&connection);
-    match note(request) {
-        Ok(noted) if connection.annotations().get(names::ACCEPTED_ANNOTATION) != Some(&noted) => {
-            refusals.push(Refusal::new(
-                "annotation",
-                format!(
-                    "annotation {} is the operator's own: another webhook has changed it",
-                    names::ACCEPTED_ANNOTATION
-                ),
-            ));
+    match notes(request) {
+        Ok(notes) => {
+            let wrong = notes.iter().filter_map(|(name, note)| noted(&connection, name, note.as_ref()));
+            refusals.extend(wrong);
         }
-        Ok(_) => {}
         Err(error) => return malformed(&error),
     }
     Answer { warnings: overlaps(&connection, all), ..Answer::unless(refusals) }
+}
+
+/// Why not, where an annotation is not as it must be, or would be too long.
+fn noted(connection: &BigQueryConnection, name: &str, note: Option<&String>) -> Option<Refusal> {
+    if connection.annotations().get(name) != note {
+        let sentence = format!("annotation {name} is the operator's own: another webhook has changed it");
+        return Some(Refusal::new("annotation", sentence));
+    }
+    let length = note.filter(|_| name == names::ACCEPTED_BEFORE_ANNOTATION).map_or(0, String::len);
+    (length > MAX_BEFORE).then(|| {
+        Refusal::new(
+            "not_on_record",
+            "too many specs of this connection are not on record yet, because the operator can't enter them: change it again when \
+             condition RecorderReachable is True",
+        )
+    })
 }
 
 /// Mistakes in a spec that the schema can't see. The controller asks the same of what is stored.

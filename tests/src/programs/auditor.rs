@@ -29,6 +29,17 @@ impl Auditor {
         Ok(Self { recorder: recorder.url(), recorder_ca: recorder.place().ca, token, folder: folder.into() })
     }
 
+    /// The same with a token of a real cluster's.
+    ///
+    /// # Errors
+    /// The token can't be written.
+    pub fn with_token(folder: &Path, token: &str, recorder: &Recorder) -> Result<Self> {
+        let file = folder.join("auditor.token");
+        std::fs::write(&file, token).doing("writing the auditor's token")?;
+        let (recorder, recorder_ca) = (recorder.url(), recorder.place().ca);
+        Ok(Self { recorder, recorder_ca, token: file, folder: folder.into() })
+    }
+
     /// Runs `bqwitness` with these arguments, in the stand's folder; who asks whom is in its environment.
     ///
     /// # Errors

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Ports, RecorderAt, command};
+use super::{AUDIENCE, Ports, RecorderAt, command};
 use ledger::note::SigningNoteKey;
+use serde_json::json;
 
 use crate::ca::TestCa;
-use crate::cluster::ControlPlane;
+use crate::chart;
+use crate::cluster::{ControlPlane, Kubectl};
 use crate::process::{Process, free_port};
 use crate::tools::root;
 use crate::trouble::{Doing as _, Result};
@@ -16,6 +18,9 @@ pub const IMAGE: &str = "registry.example/bqwitness/proxy:test";
 
 /// The namespace of its Secret and Lease.
 const NAMESPACE: &str = "bqwitness";
+
+/// Its service account there, as the chart names it.
+const ACCOUNT: &str = "bqwitness-operator";
 
 /// A running operator.
 #[derive(Debug)]
@@ -75,16 +80,16 @@ impl Operator {
         kubectl
             .say(&["wait", "--for=condition=Established", "crd/bigqueryconnections.bqwitness.dev"])
             .await?;
-        let namespace =
-            format!(r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"{NAMESPACE}"}}}}"#);
-        kubectl.apply(&namespace).await?;
+        let account = Account { kubectl: &kubectl, plane, folder, name };
+        let Rights { kubeconfig, token } = account.make().await?;
         let (listen, port_file) = (free_port()?, folder.join(format!("{name}.ports")));
         let mut command = command("bqwitness-operator", &[])?;
-        command.env("KUBECONFIG", plane.admin());
+        command.env("KUBECONFIG", kubeconfig).args(["--owner", ACCOUNT]);
         command.args(["--namespace", NAMESPACE, "--pod-name", name, "--listen", &listen.to_string()]);
         command.args(["--webhook-url", &format!("https://{listen}"), "--admin", "127.0.0.1:0"]);
         command.args(["--image", IMAGE, "--recorder", &proof.url, "--log-format", "text"]);
         command.arg("--recorder-ca").arg(&proof.ca).arg("--recorder-key").arg(&proof.key);
+        command.arg("--recorder-token").arg(&token);
         command.arg("--port-file").arg(&port_file).args(more);
         let mut process = Process::start(name, &mut command, folder)?;
         let ports = super::ready(&mut process, &port_file).await?;
@@ -119,5 +124,47 @@ impl Operator {
     /// It doesn't stop.
     pub async fn stop(self) -> Result<()> {
         self.process.stop().await.map(drop)
+    }
+}
+
+/// Who an operator is in its cluster: a pod of the chart's service account, with the chart's rights and no others.
+struct Account<'a> {
+    kubectl: &'a Kubectl,
+    plane: &'a ControlPlane,
+    folder: &'a Path,
+    name: &'a str,
+}
+
+/// What proves that.
+struct Rights {
+    /// For the API server.
+    kubeconfig: PathBuf,
+    /// For the recorder.
+    token: PathBuf,
+}
+
+impl Account<'_> {
+    async fn make(&self) -> Result<Rights> {
+        let Self { kubectl, plane, folder, name } = self;
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+        kubectl.apply(&namespace.to_string()).await?;
+        for template in ["serviceaccount", "rbac"] {
+            kubectl
+                .apply(&chart::render_in(kubectl, NAMESPACE, &format!("operator/{template}")).await?)
+                .await?;
+        }
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": NAMESPACE, "name": name},
+            "spec": {"serviceAccountName": ACCOUNT, "containers": [{"name": "operator", "image": "example.com/operator:1"}]},
+        });
+        kubectl.apply(&pod.to_string()).await?;
+        let create = ["-n", NAMESPACE, "create", "token", ACCOUNT];
+        let own = kubectl.say(&create).await?;
+        let kubeconfig = plane.kubeconfig(name, own.trim())?;
+        let bound = ["--audience", AUDIENCE, "--bound-object-kind", "Pod", "--bound-object-name", name];
+        let bound = kubectl.say(&[&create[..], &bound[..]].concat()).await?;
+        let token = folder.join(format!("{name}.token"));
+        std::fs::write(&token, bound.trim()).doing("writing the operator's token")?;
+        Ok(Rights { kubeconfig, token })
     }
 }

@@ -136,7 +136,11 @@ impl Recorder {
         command.args(["--admin", "127.0.0.1:0"]);
         command.args(["--origin", ORIGIN, "--cluster", CLUSTER, "--audience", AUDIENCE]);
         command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&key);
-        command.args(means).arg("--reader").arg(reader.agent());
+        command
+            .args(means)
+            .arg("--reader")
+            .arg(reader.agent())
+            .args(["--operator", "bqwitness/bqwitness-operator"]);
         let (process, ports) = listening(&command, SocketAddr::new(address, 0), folder).await?;
         // Only the recorder's user may look into its directory: the key is handed out.
         let key = folder.join("log.vkey");

@@ -1,89 +1,9 @@
-//! The operator with a real API server: what people apply, and what they are told.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! What people apply, and what they are told: pods that are injected, ways round that are refused, mistakes in connections.
 
-use std::time::{Duration, Instant};
-
-use bqwitness_tests::cluster::{ControlPlane, Kubectl};
-use bqwitness_tests::programs::{IMAGE, Operator, Proof};
+use bqwitness_tests::programs::IMAGE;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// Nobody waits here: a busy machine must not fail a test.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A control plane with an operator and a namespace, `agents`, that has a service account.
-struct Stand {
-    operator: Operator,
-    kubectl: Kubectl,
-    folder: TempDir,
-    plane: ControlPlane,
-}
-
-impl Stand {
-    async fn start() -> Option<Self> {
-        let plane = ControlPlane::start().await.unwrap()?;
-        let folder = TempDir::with_prefix("bqwitness-").unwrap();
-        let proof = Proof::of_nobody(folder.path()).unwrap();
-        let operator = Operator::start(&plane, folder.path(), "operator-0", &proof, &[]).await.unwrap();
-        let kubectl = plane.kubectl();
-        kubectl
-            .apply(
-                "{apiVersion: v1, kind: Namespace, metadata: {name: agents}}\n---\n\
-                 {apiVersion: v1, kind: ServiceAccount, metadata: {namespace: agents, name: billing}}\n",
-            )
-            .await
-            .unwrap();
-        Some(Self { operator, kubectl, folder, plane })
-    }
-
-    /// Looks again and again at an object until `holds`; what it was then.
-    async fn until(&self, object: &[&str], what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let start = Instant::now();
-        loop {
-            let found = self.kubectl.json(object).await.unwrap_or_default();
-            if holds(&found) {
-                return found;
-            }
-            assert!(start.elapsed() < PATIENCE, "{what}: {found:#}\n{}", self.operator.log());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// `kubectl apply` of a manifest that must be refused; what it was told.
-    async fn refused(&self, manifest: &Value) -> String {
-        let answer = self.kubectl.feed(&["apply", "-f", "-"], &manifest.to_string()).await.unwrap();
-        assert!(!answer.success(), "it was taken: {manifest}");
-        answer.stderr
-    }
-
-    async fn connect(&self) {
-        self.kubectl.apply(&connection("billing").to_string()).await.unwrap();
-        self.until(&["-n", "agents", "get", "bqc", "billing"], "ready", |found| {
-            condition(found, "Injecting")["status"] == "True"
-        })
-        .await;
-    }
-}
-
-fn connection(name: &str) -> Value {
-    json!({
-        "apiVersion": "bqwitness.dev/v1alpha1", "kind": "BigQueryConnection",
-        "metadata": {"namespace": "agents", "name": name},
-        "spec": {"pods": {"serviceAccountName": "billing"}, "project": "acme-billing", "identity": {"mode": "Passthrough"}},
-    })
-}
-
-fn pod(name: &str, more: &Value) -> Value {
-    let mut spec = json!({"serviceAccountName": "billing", "containers": [{"name": "agent", "image": "example.com/agent:1"}]});
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "agents", "name": name}, "spec": spec})
-}
-
-fn condition<'a>(connection: &'a Value, kind: &str) -> &'a Value {
-    static NONE: Value = Value::Null;
-    let all = connection["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    all.iter().find(|one| one["type"] == kind).unwrap_or(&NONE)
-}
+use crate::stand::{BILLING, Stand, condition, connection, pod};
 
 /// The sidecar is whole, second of the init containers, and has no token for the API.
 fn assert_injected(pod: &Value) {
@@ -137,15 +57,15 @@ async fn pods_of_a_connection_are_recorded_and_what_gets_round_it_is_refused() {
 
     round_ways_are_refused(&stand).await;
     the_connection_says_who_asked_for_it(&stand).await;
-    let metrics = stand.operator.metrics().await.unwrap();
+    let metrics = stand.operator().metrics().await.unwrap();
     for line in [
         r#"bqwitness_operator_pods{connection="billing",namespace="agents",state="outdated"} 4"#,
-        r#"bqwitness_operator_admissions_total{result="shared_namespace",webhook="mutate-pods"} 1"#,
-        "bqwitness_operator_leader 1",
+        r#"bqwitness_operator_admissions_total{result="shared_namespace",webhook="mutate-pods"} 4"#,
+        "\nbqwitness_operator_leader 1\n", // and not in the line that explains it
     ] {
         assert!(metrics.contains(line), "no {line} in:\n{metrics}");
     }
-    stand.operator.stop().await.unwrap();
+    stand.end().await;
 }
 
 /// A Deployment's pods, a Job's, and a bare one that has init containers and turns its token off.
@@ -184,13 +104,36 @@ async fn round_ways_are_refused(stand: &Stand) {
         agent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({"containers": [agent]})
     };
+    let capable = |name: &str| container(json!({"securityContext": {"capabilities": {"add": [name]}}}));
     for (spec, sentence) in [
         (json!({"hostNetwork": true}), "spec.hostNetwork can't be true"),
         (container(json!({"securityContext": {"privileged": true}})), "is privileged"),
         (container(json!({"securityContext": {"runAsUser": 61_337}})), "runAsUser is 61337"),
+        (capable("NET_ADMIN"), "adds capability NET_ADMIN"),
+        (json!({"hostPID": true}), "spec.hostPID can't be true"),
+        (json!({"hostIPC": true}), "spec.hostIPC can't be true"),
+        (json!({"shareProcessNamespace": true}), "spec.shareProcessNamespace can't be true"),
+        (json!({"securityContext": {"runAsUser": 61_337}}), "runAsUser is 61337"),
+        (capable("NET_RAW"), "adds capability NET_RAW"),
+        (capable("SYS_PTRACE"), "adds capability SYS_PTRACE"),
+        (capable("SYS_ADMIN"), "adds capability SYS_ADMIN"),
         (
-            container(json!({"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}})),
-            "adds capability NET_ADMIN",
+            container(json!({"securityContext": {"allowPrivilegeEscalation": true}})),
+            "sets allowPrivilegeEscalation",
+        ),
+        (
+            container(json!({"volumeMounts": [{"name": "bqwitness-token", "mountPath": "/mnt/token"}]})),
+            "mounts bqwitness-token",
+        ),
+        (
+            json!({"containers": [{"name": "agent", "image": "a", "volumeMounts": [{"name": "own", "mountPath": "/var/run/bqwitness/trust"}]}],
+                   "volumes": [{"name": "own", "emptyDir": {}}]}),
+            "mounts something at /var/run/bqwitness/trust",
+        ),
+        (container(json!({"ports": [{"containerPort": 15_001}]})), "listens on port 15001"),
+        (
+            json!({"containers": [{"name": "bqwitness-proxy", "image": "mine"}]}),
+            "container name bqwitness-proxy is",
         ),
         (json!({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}), "volume host is the node's"),
         (
@@ -324,15 +267,15 @@ async fn mistakes_in_a_connection_are_said_when_it_is_applied() {
     assert_eq!(overlapping["status"]["pods"]["matched"], 0);
     let both = stand.kubectl.json(&["-n", "agents", "get", "pod", "both"]).await.unwrap();
     assert_eq!(both["metadata"]["labels"]["bqwitness.dev/connection"], "billing");
-    stand.operator.stop().await.unwrap();
+    stand.end().await;
 }
 
 #[tokio::test]
 async fn while_the_webhook_is_down_recorded_namespaces_wait_and_others_go_on() {
-    let Some(stand) = Stand::start().await else { return };
+    let Some(mut stand) = Stand::start().await else { return };
     stand.connect().await;
-    let Stand { operator, kubectl, folder, plane } = stand;
-    operator.kill().unwrap();
+    let kubectl = stand.kubectl.clone();
+    stand.take_operator().kill().unwrap();
     let refused =
         kubectl.feed(&["apply", "-f", "-"], &pod("while-down", &json!({})).to_string()).await.unwrap();
     assert!(!refused.success() && refused.stderr.contains("failed calling webhook"), "{}", refused.said());
@@ -341,24 +284,47 @@ async fn while_the_webhook_is_down_recorded_namespaces_wait_and_others_go_on() {
     kubectl.apply(&elsewhere.to_string()).await.unwrap();
 
     // Another replica takes over: the lease of the first, its certificate's Secret, and the configurations.
-    let proof = Proof::of_nobody(folder.path()).unwrap();
-    let second = Operator::start(&plane, folder.path(), "operator-1", &proof, &[]).await.unwrap();
-    let stand = Stand { operator: second, kubectl, folder, plane };
+    stand.operator = Some(stand.begin("operator-1").await);
     let lease = ["-n", "bqwitness", "get", "lease", "bqwitness-operator"];
     stand.until(&lease, "another leader", |found| found["spec"]["holderIdentity"] == "operator-1").await;
-    let start = Instant::now();
-    while !stand
-        .kubectl
-        .feed(&["apply", "-f", "-"], &pod("after", &json!({})).to_string())
-        .await
-        .unwrap()
-        .success()
-    {
-        assert!(start.elapsed() < PATIENCE, "{}", stand.operator.log());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    stand.created(&pod("after", &json!({}))).await;
     assert_injected(&stand.kubectl.json(&["-n", "agents", "get", "pod", "after"]).await.unwrap());
-    stand.operator.stop().await.unwrap();
-    let released = stand.kubectl.json(&lease).await.unwrap();
+    stand.take_operator().stop().await.unwrap();
+    let released = kubectl.json(&lease).await.unwrap();
     assert!(released["spec"]["holderIdentity"].is_null(), "the lease is given back: {released:#}");
+}
+
+/// Several managers of one connection: each keeps to its fields, a conflict is said, and the notes of the operator are nobody's to take away.
+#[tokio::test]
+async fn server_side_apply_keeps_managers_apart() {
+    let Some(stand) = Stand::start().await else { return };
+    stand.connect().await;
+    let apply = async |manager: &str, project: &str, more: &[&str]| {
+        let mut manifest = connection("billing");
+        manifest["spec"]["project"] = project.into();
+        let words = [&["apply", "--server-side", "--field-manager", manager, "-f", "-"], more].concat();
+        stand.kubectl.feed(&words, &manifest.to_string()).await.unwrap()
+    };
+    let conflict = apply("pipeline", "pipelines-project", &[]).await;
+    assert!(!conflict.success() && conflict.stderr.contains(".spec.project"), "{}", conflict.said());
+    let first = stand.kubectl.json(BILLING).await.unwrap();
+    assert_eq!(first["metadata"]["generation"], 1, "what is refused is not stored");
+    let forced = apply("pipeline", "pipelines-project", &["--force-conflicts"]).await;
+    assert!(forced.success(), "{}", forced.said());
+    let again = apply("pipeline", "pipelines-project", &[]).await;
+    assert!(again.success(), "{}", again.said());
+    let written = |found: &Value| found["status"]["observedGeneration"] == 2;
+    let second = stand.until(BILLING, "the second generation", written).await;
+    assert_eq!(second["spec"]["project"], "pipelines-project");
+    let note = |found: &Value| found["metadata"]["annotations"]["bqwitness.dev/accepted-by"].clone();
+    assert_ne!(note(&first), note(&second));
+    assert!(note(&second).is_string(), "applying without it takes nothing away: {second:#}");
+    // Nobody has been able to enter the first: it is kept for whoever can.
+    let before = second["metadata"]["annotations"]["bqwitness.dev/accepted-before"].as_str().unwrap();
+    let before: Value = serde_json::from_str(before).unwrap();
+    assert_eq!(
+        (&before[0]["generation"], &before[0]["spec"]["project"]),
+        (&json!(1), &json!("acme-billing"))
+    );
+    stand.end().await;
 }

@@ -1,0 +1,84 @@
+//! The webhook's certificate and CA are renewed while pods are created: nobody notices.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bqwitness_operator::certificate::issue::{self, Held};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::stand::{PATIENCE, Stand, pod};
+
+/// How long certificates live, and begin before they are made: as the operator makes them. A third is left when they are renewed.
+const CA_DAYS: i64 = 365;
+const LEAF_DAYS: i64 = 30;
+const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
+
+const SECRET: &[&str] = &["-n", "bqwitness", "get", "secret", "bqwitness-operator-tls"];
+
+/// When a certificate that lives so long was made, if it is to be renewed at `due`.
+fn made(days: i64, due: Timestamp) -> Timestamp {
+    let life = SignedDuration::from_hours(days * 24);
+    due - life + (life + BACKDATE) / 3
+}
+
+/// What the Secret would hold by now, if the CA is to be renewed in `ca` seconds and the leaf in `leaf`.
+fn held(name: &str, ca: i64, leaf: i64) -> Held {
+    let (names, now) = ([name.to_owned()], Timestamp::now());
+    let in_seconds = |seconds| now + SignedDuration::from_secs(seconds);
+    let first = issue::renew(&Held::new(), &names, made(CA_DAYS, in_seconds(ca))).unwrap().unwrap();
+    issue::renew(&first, &names, made(LEAF_DAYS, in_seconds(leaf))).unwrap().expect("its leaf had ended")
+}
+
+fn secret(held: &Held) -> Value {
+    let data: serde_json::Map<_, _> =
+        held.iter().map(|(key, value)| (key.clone(), STANDARD.encode(value).into())).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "data": data,
+        "metadata": {"namespace": "bqwitness", "name": "bqwitness-operator-tls"},
+    })
+}
+
+fn part(secret: &Value, key: &str) -> String {
+    String::from_utf8(STANDARD.decode(secret["data"][key].as_str().unwrap()).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn no_pod_fails_while_certificate_and_ca_are_renewed() {
+    let Some(mut stand) = Stand::prepare().await else { return };
+    stand.kubectl.apply("{apiVersion: v1, kind: Namespace, metadata: {name: bqwitness}}").await.unwrap();
+    // By the time that pods are created, the CA is due; and the leaf when API servers have heard of the new one.
+    let first = secret(&held("127.0.0.1", 20, 35));
+    stand.kubectl.apply(&first.to_string()).await.unwrap();
+    stand.operator = Some(stand.begin("operator-0").await);
+    stand.connect().await;
+    let before = stand.kubectl.json(SECRET).await.unwrap();
+    assert_eq!(part(&before, "ca.crt").matches("BEGIN").count(), 1, "the rotation is still to come");
+
+    let (start, mut created, mut renewed) = (Instant::now(), 0, None);
+    let after = loop {
+        let name = format!("p-{created}");
+        let answer =
+            stand.kubectl.feed(&["create", "-f", "-"], &pod(&name, &json!({})).to_string()).await.unwrap();
+        assert!(answer.success(), "pod {created}: {}\n{}", answer.said(), stand.operator().log());
+        created += 1;
+        let now = stand.kubectl.json(SECRET).await.unwrap();
+        if part(&now, "tls.crt") != part(&before, "tls.crt") {
+            renewed.get_or_insert_with(Instant::now);
+        }
+        // A while on with the new leaf, which connections of before don't see.
+        if renewed.is_some_and(|since| since.elapsed() > Duration::from_secs(5)) {
+            break now;
+        }
+        assert!(start.elapsed() < PATIENCE, "nothing is renewed:\n{}", stand.operator().log());
+    };
+    assert!(created > 20, "{created} pods are no load");
+    assert_eq!(part(&after, "ca.crt").matches("BEGIN").count(), 2, "the old CA is trusted until it ends");
+    let configuration =
+        stand.kubectl.json(&["get", "mutatingwebhookconfiguration", "bqwitness"]).await.unwrap();
+    for hook in configuration["webhooks"].as_array().unwrap() {
+        assert_eq!(hook["clientConfig"]["caBundle"], after["data"]["ca.crt"]);
+    }
+    stand.end().await;
+}
