@@ -24,6 +24,15 @@ impl PinnedKeys {
         Ok(Self { path: path.into(), keys: RwLock::new(Arc::new(keys)) })
     }
 
+    /// Those of a text, which stay as they are.
+    ///
+    /// # Errors
+    /// It has no key of a log.
+    pub fn fixed(text: &str) -> Result<Self, String> {
+        let keys: LogKeys = text.parse().map_err(|error: ledger::note::BadKey| error.to_string())?;
+        Ok(Self { path: PathBuf::new(), keys: RwLock::new(Arc::new(keys)) })
+    }
+
     /// What `verify` makes of the keys; when it fails, of those that the file has now, if these are others of the same log.
     pub(crate) fn check<T, E>(&self, verify: impl Fn(&LogKeys) -> Result<T, E>) -> Result<T, E> {
         let held = self.held();

@@ -103,12 +103,13 @@ impl std::fmt::Debug for Recorder {
     }
 }
 
-/// Looks once at the recorder of these settings, as anybody may: is it there, and is its newest checkpoint signed by its log's key?
+/// Looks once at the recorder of these settings, as anybody may: is it there, and is its newest checkpoint signed by its log's keys?
 ///
 /// # Errors
 /// [`DeliveryError::Unreachable`], [`DeliveryError::Receipt`], and what it answers otherwise.
-pub async fn look(url: &Uri, way: Way, key: VerifierKey) -> Result<Checkpoint, DeliveryError> {
-    let recorder = Recorder::new(RecorderSettings { url: url.clone(), way, key, token_file: PathBuf::new() });
+pub async fn look(url: &Uri, way: Way, keys: PinnedKeys) -> Result<Checkpoint, DeliveryError> {
+    let recorder =
+        Recorder::new(RecorderSettings { url: url.clone(), way, keys, token_file: PathBuf::new() });
     recorder.checkpoint().await
 }
 

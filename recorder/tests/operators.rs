@@ -108,8 +108,17 @@ async fn what_operators_enter_is_found_and_kept_apart() {
     // An operator sees its own, and that alone; who is neither operator nor reader sees nothing.
     assert_eq!(connections(client, "current=true&own=true", Some(&token)).await, [own("one", 2)]);
     for path in ["/v1/connections", "/v1/coverage"] {
-        let agent = client.get_as(path, Some(&site.issuer.token("agents", "billing"))).await;
-        assert_eq!(refusal(&agent), (403, "not_a_reader".into()), "{path}");
+        for own in ["", "?own=true"] {
+            let agent =
+                client.get_as(&format!("{path}{own}"), Some(&site.issuer.token("agents", "billing"))).await;
+            assert_eq!(refusal(&agent), (403, "not_a_reader".into()), "{path}{own}");
+        }
+        let operator = client.get_as(path, Some(&token)).await;
+        assert_eq!(
+            refusal(&operator),
+            (403, "not_a_reader".into()),
+            "others' words are not its to read: {path}"
+        );
         assert_eq!(refusal(&client.get_as(path, None).await), (401, "no_token".into()), "{path}");
         let nonsense = client.get(&format!("{path}?nonsense=1")).await;
         assert_eq!(refusal(&nonsense), (400, "bad_query".into()), "{path}");

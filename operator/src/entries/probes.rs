@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use connection::BigQueryConnection;
 use connection::resource::Recorder;
-use deliver::{Trouble, Way};
+use deliver::{PinnedKeys, Trouble, Way};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 
@@ -87,9 +87,9 @@ fn is_well(found: &Found) -> Option<&'static str> {
 async fn look((url, ca, key): &Key) -> Found {
     let unusable = |message: String| Trouble { category: "recorder_spec", message };
     let way = Way::fixed(ca).map_err(|error| unusable(error.to_string()))?;
-    let vkey = key.parse().map_err(|error: ledger::note::BadKey| unusable(error.to_string()))?;
+    let keys = PinnedKeys::fixed(key).map_err(unusable)?;
     let uri = url.parse().map_err(|_| unusable(format!("{url} is no URL")))?;
-    let looked = deliver::look(&uri, way, vkey).await;
+    let looked = deliver::look(&uri, way, keys).await;
     let trouble =
         |error: deliver::DeliveryError| Trouble { category: error.category(), message: error.to_string() };
     looked.map(|checkpoint| checkpoint.size).map_err(trouble)

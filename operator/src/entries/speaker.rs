@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use deliver::{
-    Deliver, DeliverSettings, DeliveryError, FOLLOW_EVERY, ProgressSettings, RecorderSettings, Trouble, Way,
+    Deliver, DeliverSettings, DeliveryError, FOLLOW_EVERY, PinnedKeys, ProgressSettings, RecorderSettings,
+    Trouble, Way,
 };
 use ledger::search::MAX_LIMIT;
 use ledger::search::cluster::{ConnectionAnswer, ConnectionQuery, CoverageAnswer, CoverageQuery};
@@ -116,13 +117,12 @@ impl Speaker {
     }
 
     fn delivery(&self) -> Result<DeliverSettings, String> {
-        let (_, key) = self.settings.files.read().map_err(|error| error.to_string())?;
         let way = Way::new(self.settings.files.ca.clone()).map_err(|error| error.to_string())?;
         Ok(DeliverSettings {
             recorder: RecorderSettings {
                 url: self.settings.url.parse().map_err(|error| format!("{}: {error}", self.settings.url))?,
                 way,
-                key: key.trim().parse().map_err(|error| format!("the log's key: {error}"))?,
+                keys: PinnedKeys::read(&self.settings.files.key)?,
                 token_file: self.settings.token.clone(),
             },
             connection: None,

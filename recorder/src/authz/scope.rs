@@ -170,6 +170,7 @@ struct About {
     search: Option<Read>,
     follow: Option<Read>,
     sessions: Option<Read>,
+    operators: Option<Read>,
     entries: Option<Read>,
     export: Option<ReadExport>,
 }
@@ -189,7 +190,10 @@ pub fn owner(entry: Entry<'_>) -> Owner {
     if let Some(first) = about.deleted.and_then(|deleted| deleted.entries.first().copied()) {
         return Owner::Entry(first);
     }
-    let read = [about.search, about.follow, about.sessions, about.entries].into_iter().flatten().next();
+    let read = [about.search, about.follow, about.sessions, about.operators, about.entries]
+        .into_iter()
+        .flatten()
+        .next();
     let reader = read.map(|read| (read.cluster, read.reader));
     let reader = reader.or(about.export.map(|export| (export.cluster, export.reader)));
     reader.map_or(Owner::Log, |(cluster, reader)| Owner::Reader(cluster, reader))

@@ -158,8 +158,18 @@ pub fn find_coverage(
     query: &CoverageQuery,
     whose: &Whose,
 ) -> Result<Page, IndexError> {
-    let CoverageQuery { namespace, connection: name, pod, current, own: _, since, until, limit, before, wait: _ } =
-        query;
+    let CoverageQuery {
+        namespace,
+        connection: name,
+        pod,
+        current,
+        own: _,
+        since,
+        until,
+        limit,
+        before,
+        wait: _,
+    } = query;
     let mut conditions = Conditions::on("coverage");
     whose.narrow(&mut conditions);
     conditions.equal("namespace", namespace.as_ref());

@@ -13,8 +13,8 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
-use super::render::Leaves;
 use super::cluster::Whose;
+use super::render::Leaves;
 use super::{IndexError, Progress, cluster, query, schema, sessions};
 use crate::authz::Scope;
 use crate::error::{Reason, Refusal};
@@ -107,8 +107,7 @@ impl Searcher {
     ) -> Result<ConnectionAnswer, Refusal> {
         let wait = query.wait;
         let look = move |index: &Connection, log: &LogReader| {
-            let (size, page) =
-                paged(index, |index| cluster::find_connections(index, &query, &whose))?;
+            let (size, page) = paged(index, |index| cluster::find_connections(index, &query, &whose))?;
             cluster::connections(size, &page, &mut Leaves::new(log))
         };
         let mut answer = self.ask(wait, look).await?;
@@ -120,15 +119,10 @@ impl Searcher {
     ///
     /// # Errors
     /// [`Reason::SearchTimeout`], [`Reason::IndexFailed`]
-    pub async fn coverage(
-        &self,
-        query: CoverageQuery,
-        whose: Whose,
-    ) -> Result<CoverageAnswer, Refusal> {
+    pub async fn coverage(&self, query: CoverageQuery, whose: Whose) -> Result<CoverageAnswer, Refusal> {
         let wait = query.wait;
         let look = move |index: &Connection, log: &LogReader| {
-            let (size, page) =
-                paged(index, |index| cluster::find_coverage(index, &query, &whose))?;
+            let (size, page) = paged(index, |index| cluster::find_coverage(index, &query, &whose))?;
             cluster::coverage(size, &page, &mut Leaves::new(log))
         };
         let mut answer = self.ask(wait, look).await?;

@@ -19,7 +19,7 @@ use bqwitness_tests::namespace::Namespace;
 use bqwitness_tests::programs::{PROVIDER, program};
 use bqwitness_tests::skip;
 use bqwitness_tests::tools::{Tools, root};
-use ledger::entry::Subject;
+use ledger::entry::{Role, Subject};
 use ledger::statement::kind;
 use serde_json::{Value, json};
 
@@ -162,8 +162,10 @@ async fn recorded(interception: Value, observed: &str) {
         is_the_pods(call, &pod);
         is_under(call, &connection);
     }
-    let ends = entries.iter().filter(|entry| entry.statement.kind == kind::SESSION_END).count();
+    let of_sidecar = entries.iter().filter(|entry| entry.envelope.role == Role::Sidecar);
+    let ends = of_sidecar.filter(|entry| entry.statement.kind == kind::SESSION_END).count();
     assert_eq!(ends, 1, "the second session was ended in order, the first by a crash");
+    who_asked_for_it_is_on_record(&entries, &calls);
 }
 
 /// By the options that were injected, and not without them.
@@ -177,6 +179,20 @@ async fn java_trusts_the_sidecar(tools: &Tools, running: &RunningPod) {
     let without = ["env", "-u", "JAVA_TOOL_OPTIONS", &java, &program, OVERDUE];
     let without = running.exec("agent", &without).await.unwrap();
     assert!(without.stderr.contains("PKIX path building failed"), "{}", without.said());
+}
+
+/// Each call's UID, generation and digest lead to the entry of the accepted spec, and so to who asked for it.
+fn who_asked_for_it_is_on_record(entries: &[Logged], calls: &[&Logged]) {
+    for call in calls {
+        let same = |entry: &&Logged| {
+            entry.statement.kind == kind::CONNECTION_ACCEPTED
+                && entry.statement.connection == call.statement.connection
+        };
+        let entered: Vec<_> = entries.iter().filter(same).collect();
+        let [entry] = &entered[..] else { panic!("{entered:#?}") };
+        assert_eq!(entry.envelope.role, Role::Operator);
+        assert_eq!(entry.statement.body.accepted.as_ref().unwrap().by.as_ref().unwrap().user, "admin");
+    }
 }
 
 /// Its tokens and its key are not in the agent's file system, nor can the agent become who has them.
