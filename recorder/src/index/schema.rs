@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::IndexError;
 
 /// Changes with the tables: an index of another version is built again.
-const VERSION: &str = "6";
+const VERSION: &str = "7";
 
 /// Pages of SQLite's own log at which it is brought into the database: 16 MiB. Each time it waits for the disk twice, which
 /// the write-ahead log of the record then waits for too.
