@@ -66,6 +66,41 @@ async fn without_a_service_account_the_federated_identity_itself_calls() {
     assert_eq!(intents[0].statement.observed.principal, Some(principal(&pod)));
 }
 
+/// Service accounts in between, and a shorter life: what the settings say is what is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_of_delegates_ends_at_the_service_account() {
+    let keyless = Keyless::new().await;
+    let (delegate, account) =
+        ("teams@acme-data.iam.gserviceaccount.com", "reports@acme-data.iam.gserviceaccount.com");
+    let flags = [
+        format!("--impersonate={account}"),
+        format!("--impersonate-delegates={delegate}"),
+        "--impersonate-lifetime=900".into(),
+        "--deliver-timeout=1".into(),
+    ];
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let sidecar = keyless.sidecar_with(&flags).await;
+    let (status, body) = keyless.query(&sidecar).await;
+    assert_eq!(
+        (status, error(&body).1.contains("impersonation_denied")),
+        (StatusCode::FORBIDDEN, true),
+        "{body}"
+    );
+    assert!(sidecar.stop("test").await);
+
+    keyless.google.bind(&principal(&keyless.stand.pod), delegate);
+    keyless.google.bind(delegate, account);
+    let sidecar = keyless.sidecar_with(&flags).await;
+    assert_eq!(keyless.query(&sidecar).await.0, StatusCode::OK);
+    let expires = admin(&sidecar, "metrics").await;
+    let expires =
+        expires.lines().find_map(|line| line.strip_prefix("bqwitness_credential_expires_timestamp_seconds "));
+    let left = expires.unwrap().parse::<i64>().unwrap() - jiff::Timestamp::now().as_second();
+    assert!((1..=900).contains(&left), "{left}");
+    let intents = keyless.end(sidecar).await;
+    assert_eq!(intents.last().unwrap().statement.observed.principal.as_deref(), Some(account));
+}
+
 /// What is no placeholder of this sidecar's, since its start, is refused, and BigQuery hears nothing of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_placeholder_is_good_at_its_own_sidecar_only() {
