@@ -194,8 +194,10 @@ async fn clients_that_misbehave_are_cut_off() {
     let mut stream = tls(&site, recorder.client.address).await;
     stream.write_all(head(40 << 20).as_bytes()).await.unwrap();
     let mut answer = [0; 12];
+    let asked = Instant::now();
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
+    assert!(asked.elapsed() < Duration::from_secs(10), "its body is not waited for: {:?}", asked.elapsed());
     // A head without end.
     let mut stream = tls(&site, recorder.client.address).await;
     let line = format!("GET / HTTP/1.1\r\nx: {}\r\n", "y".repeat(100_000));

@@ -28,8 +28,12 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The category of a body that did not arrive in time: nobody waits for the rest of it.
 const BODY_TIMED_OUT: &str = "body_timeout";
 
-/// Of a refused batch this many bytes are read and dropped before the answer; after them the answer comes at once.
+/// Of a refused batch this many bytes are read and dropped before the answer; after them, or where more are announced, the answer
+/// comes at once.
 const MAX_DROPPED: usize = 2 * MAX_BATCH;
+
+/// The next piece of a refused batch is waited for this long; then the answer comes.
+const DROP_STALL: Duration = Duration::from_secs(2);
 
 /// A body above this is read on a thread that may block, so that hashing it holds up no one.
 const INLINE_BYTES: usize = 256 * 1024;
@@ -37,7 +41,9 @@ const INLINE_BYTES: usize = 256 * 1024;
 /// The handler.
 pub async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, mut body: Body) -> Response {
     let outcome = record(&api, &headers, &mut body).await;
-    if outcome.as_ref().is_err_and(|refusal| refusal.category() != BODY_TIMED_OUT) {
+    let waits =
+        |refusal: &Refusal| refusal.category() != BODY_TIMED_OUT && announced(&headers) <= MAX_DROPPED;
+    if outcome.as_ref().is_err_and(waits) {
         drop_rest(&mut body).await;
     }
     let result = outcome.as_ref().map_or_else(Refusal::category, |_| "recorded");
@@ -92,8 +98,7 @@ async fn read_body(
     headers: &HeaderMap,
     body: &mut Body,
 ) -> Result<(OwnedSemaphorePermit, Bytes), Refusal> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let length: usize = announced.unwrap_or(MAX_BATCH);
+    let length = announced(headers);
     if length > MAX_BATCH {
         return Err(too_large(length));
     }
@@ -117,7 +122,7 @@ async fn read_body(
 async fn drop_rest(body: &mut Body) {
     let dropping = async {
         let mut room = MAX_DROPPED;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(DROP_STALL, body.frame()).await {
             let length = frame.data_ref().map_or(0, Bytes::len);
             match room.checked_sub(length) {
                 Some(left) => room = left,
@@ -127,6 +132,12 @@ async fn drop_rest(body: &mut Body) {
     };
     // Whoever takes longer may miss the answer.
     let _in_time = tokio::time::timeout(BODY_TIMEOUT, dropping).await.is_ok();
+}
+
+/// The body's length as its head says it, or the most that it may be.
+fn announced(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.unwrap_or(MAX_BATCH)
 }
 
 fn too_large(length: usize) -> Refusal {
