@@ -26,8 +26,11 @@ use ledger::verify::{Report, verify_log};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A word that nothing else has.
+/// A word that nothing else has, and that is never searched for: every search is an entry, with what was asked for.
 const SECRET: &str = "zebrafish_roe";
+
+/// Another one of the same text, to search for.
+const SEARCHED: &str = "medaka_roe";
 
 async fn order(site: &Site, what: What) -> Answer {
     let order = Order { by: "dana".into(), reason: "a customer asked".into(), what };
@@ -70,7 +73,9 @@ async fn some_calls(client: &Client, speaker: &mut Speaker) -> (Batch, u64) {
             join([speaker.intent(&sql, "SELECT", "crm.people", Access::Read), speaker.outcome(call, 1)]);
         client.record(&speaker.token.clone(), &batch).await;
     }
-    let sql = format!("SELECT * FROM crm.people WHERE name = '{SECRET}' AND town = 'town_7'");
+    let sql = format!(
+        "SELECT * FROM crm.people WHERE name = '{SECRET}' AND fish = '{SEARCHED}' AND town = 'town_7'"
+    );
     let batch = speaker.intent(&sql, "SELECT", "crm.people", Access::Read);
     let (receipt, _) = client.record(&speaker.token.clone(), &batch).await;
     (batch, receipt[0].index)
@@ -83,7 +88,7 @@ async fn a_deleted_text_is_gone_everywhere_and_the_log_says_so() {
     let client = &recorder.client;
     let mut speaker = site.speaker("agents", "billing");
     let (batch, index) = some_calls(client, &mut speaker).await;
-    let found = client.search(&format!("words={SECRET}&wait={}", index + 1)).await;
+    let found = client.search(&format!("words={SEARCHED}&wait={}", index + 1)).await;
     assert_eq!(found.calls.len(), 1);
     assert!(!holding(&site.data(), SECRET).is_empty(), "it was there");
 
@@ -95,7 +100,7 @@ async fn a_deleted_text_is_gone_everywhere_and_the_log_says_so() {
     assert_eq!(refusal(&gone), (410, "blob_deleted".into()));
     let body: serde_json::Value = serde_json::from_slice(gone.body()).unwrap();
     assert_eq!(body["error"]["entry"], answer.entries[0]);
-    assert_eq!(client.search(&format!("words={SECRET}")).await.calls, []);
+    assert_eq!(client.search(&format!("words={SEARCHED}")).await.calls, []);
     assert_eq!(
         client.search("words=town_7").await.calls.len(),
         1,
@@ -124,7 +129,7 @@ async fn a_deleted_text_is_gone_everywhere_and_the_log_says_so() {
     std::fs::write(&file, batch.blobs[0].as_bytes()).unwrap();
     let recorder = site.start().await;
     assert!(!file.exists());
-    assert_eq!(recorder.client.search(&format!("words={SECRET}")).await.calls, []);
+    assert_eq!(recorder.client.search(&format!("words={SEARCHED}")).await.calls, []);
     recorder.stop().await;
     assert_eq!(holding(&site.data(), SECRET), Vec::<PathBuf>::new());
 }

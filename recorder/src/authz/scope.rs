@@ -130,6 +130,23 @@ impl Scope {
         Self::Of(narrowed.collect())
     }
 
+    /// The same as scopes of one namespace or one cluster each, if these are at most so many; else itself.
+    #[must_use]
+    pub fn parts(&self, most: usize) -> Vec<Self> {
+        let Self::Of(clusters) = self else { return vec![self.clone()] };
+        let parts: Vec<Self> = clusters
+            .iter()
+            .flat_map(|(cluster, within)| match within {
+                Within::All => vec![Self::Of([(cluster.clone(), Within::All)].into())],
+                Within::Namespaces(names) => {
+                    names.iter().map(|name| Self::namespaces(cluster, [name.clone()])).collect()
+                }
+            })
+            .take(most + 1)
+            .collect();
+        if parts.len() > most { vec![self.clone()] } else { parts }
+    }
+
     /// For the reader: of which clusters what; nothing where it is everything.
     #[must_use]
     pub fn readable(&self) -> Vec<Readable> {

@@ -95,12 +95,20 @@ fn what_most_calls_are_is_found_without_an_index() {
     }
 }
 
-/// Who may read one namespace is led to its calls.
+/// Who may read some namespaces is led to the calls of each.
 #[test]
-fn a_reader_of_one_namespace_waits_no_longer() {
+fn a_reader_of_some_namespaces_waits_no_longer() {
     let dir = tempfile::tempdir().unwrap();
     let index = schema::open(dir.path(), "key", 0).unwrap();
-    let plan = plan(&index, &Query::default(), &Scope::namespaces("prod", ["agents".to_owned()]));
-    assert!(plan.iter().any(|line| line.contains("calls_by_namespace")), "{plan:#?}");
-    assert!(!plan.iter().any(|line| line.contains("ORDER BY")), "{plan:#?}");
+    let scope = Scope::namespaces("prod", ["agents".to_owned(), "etl".to_owned()]);
+    let parts = parts(&Query::default(), &scope);
+    assert_eq!(parts.len(), 2);
+    for part in parts {
+        let plan = plan(&index, &Query::default(), &part);
+        assert!(plan.iter().any(|line| line.contains("calls_by_namespace")), "{plan:#?}");
+        assert!(!plan.iter().any(|line| line.contains("ORDER BY")), "{plan:#?}");
+    }
+    assert_eq!(scope.parts(1), std::slice::from_ref(&scope), "too many are asked for together");
+    assert_eq!(Scope::Everything.parts(1), [Scope::Everything]);
+    assert!(Scope::namespaces("prod", []).parts(1).is_empty(), "nothing is to be seen");
 }
