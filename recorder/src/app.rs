@@ -127,8 +127,8 @@ impl App {
         let metrics = Arc::new(Metrics::new(&registry)?);
         let readiness = Readiness::default();
         let (recovering, listening) = (readiness.wait_for("recovery"), readiness.wait_for("listener"));
-        let verifier = Arc::new(Verifier::new(config.trusted()).await?);
-        let access = AccessControl::new(&config.trusted())?;
+        let verifier = Arc::new(Verifier::new(config.trusted(), config.issuers.clone()).await?);
+        let access = AccessControl::new(&config.trusted(), config.grants.clone())?;
         let certificate = Arc::new(Certificate::read(config.tls_cert.clone(), config.tls_key.clone())?);
         let (admin_listener, admin) = listen(config.admin).await?;
         let mut tasks = vec![tokio::spawn(runtime::admin::serve(admin_listener, registry, readiness))];

@@ -10,9 +10,12 @@ use clap::{CommandFactory as _, Parser};
 use runtime::telemetry::LogFormat;
 
 use crate::authn::api_server::ReviewSettings;
+use crate::authn::oidc::Issuer;
 use crate::authn::source::Location;
 use crate::authn::verifier::{AccessSettings, Account, Means, Rules, Trust};
+use crate::authz::grants::Grant;
 use crate::clusters;
+use crate::readers_file;
 
 /// The recorder: an append-only log of what AI agents do in BigQuery.
 #[derive(Debug, Parser)]
@@ -80,6 +83,9 @@ pub struct Args {
     /// Service account that may read everything (repeatable, or separated by commas)
     #[arg(long, env = "BQWITNESS_READER", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
     reader: Vec<String>,
+    /// File of readers whom an OpenID Connect issuer knows, and of what they and others may read (JSON; see operations.md)
+    #[arg(long, env = "BQWITNESS_READERS", value_name = "FILE")]
+    readers: Option<PathBuf>,
     /// The witnesses that cosign checkpoints: a c2sp.org/tlog-policy file
     #[arg(long, env = "BQWITNESS_WITNESS_POLICY", value_name = "FILE")]
     witness_policy: Option<PathBuf>,
@@ -128,6 +134,12 @@ pub struct Config {
     pub clusters: Option<PathBuf>,
     /// The other clusters.
     pub others: Vec<Trust>,
+    /// The file of other readers.
+    pub readers: Option<PathBuf>,
+    /// Issuers of readers, and where their keys are.
+    pub issuers: Vec<(Issuer, Location)>,
+    /// What they and others may read, without asking a cluster.
+    pub grants: Vec<Grant>,
     /// File that names the witnesses.
     pub witness_policy: Option<PathBuf>,
     /// How long receipts wait for them; zero: not at all.
@@ -195,6 +207,7 @@ impl Args {
             cluster,
             operator,
             reader,
+            readers: readers_file,
             witness_policy,
             wait_for_witnesses,
             port_file,
@@ -223,6 +236,8 @@ impl Args {
         let cluster = mistakes.need("cluster", cluster.filter(|cluster| !cluster.is_empty()));
         let operators = mistakes.take("operator", accounts(&operator));
         let readers = mistakes.take("reader", accounts(&reader));
+        let others_who_read = readers_file.as_deref().map_or(Ok(Default::default()), readers_file::read);
+        let others_who_read = mistakes.take("readers", others_who_read);
         let wait_for_witnesses =
             mistakes.take("wait-for-witnesses", parse_wait(&wait_for_witnesses, witness_policy.is_some()));
         let log_format = mistakes.take("log-format", log_format.parse::<LogFormat>());
@@ -236,6 +251,7 @@ impl Args {
                 operators: operators?,
                 readers: readers?,
             };
+            let (issuers, grants) = others_who_read?;
             Some(Config {
                 data: data?,
                 listen: listen?,
@@ -248,6 +264,9 @@ impl Args {
                 access: access?,
                 clusters,
                 others: others?,
+                readers: readers_file,
+                issuers,
+                grants,
                 witness_policy,
                 wait_for_witnesses: wait_for_witnesses?,
                 port_file,
@@ -314,6 +333,7 @@ impl Config {
             ("cluster", cluster.clone()),
             ("operator", join(operators)),
             ("reader", join(readers)),
+            ("readers", file(&self.readers).unwrap_or_default()),
             ("witness-policy", file(&self.witness_policy).unwrap_or_default()),
             ("wait-for-witnesses", self.wait_for_witnesses.as_secs().to_string()),
             ("port-file", file(&self.port_file).unwrap_or_default()),

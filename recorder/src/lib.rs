@@ -21,6 +21,7 @@ pub mod history;
 pub mod index;
 pub mod metrics;
 pub mod orders;
+pub mod readers_file;
 pub mod reads;
 pub mod sequencer;
 pub mod sessions;

@@ -51,7 +51,7 @@ impl Api {
         found: u64,
     ) -> Result<(), Refusal> {
         let (what, filter) = (What::Entries, String::new());
-        self.noted.note(Request { user: reader.user(), what, filter, places, found }).await
+        self.noted.note(Request { user: reader.user(), what, filter, words: None, places, found }).await
     }
 }
 

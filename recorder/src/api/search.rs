@@ -31,9 +31,10 @@ pub async fn search(
     let follows = query.from.is_some() && query.wait.is_some();
     let (right, what) = if follows { (Right::Watch, What::Follow) } else { (Right::List, What::Search) };
     let reader = api.reader(&headers, right, query.namespace.as_deref()).await?;
-    let asked = Query { limit: None, before: None, from: None, wait: None, ..query.clone() };
+    let asked = Query { words: None, limit: None, before: None, from: None, wait: None, ..query.clone() };
+    let words = query.words.clone();
     let answer = api.searcher.search(query, reader.scope.clone()).await?;
-    note(&api, &reader, what, asked.to_query_string(), answer.calls.len()).await?;
+    note(&api, &reader, what, (asked.to_query_string(), words), answer.calls.len()).await?;
     Ok(Json(answer))
 }
 
@@ -50,13 +51,19 @@ pub async fn sessions(
     let reader = api.reader(&headers, Right::List, query.namespace.as_deref()).await?;
     let asked = SessionQuery { limit: None, before: None, wait: None, ..query.clone() };
     let answer = api.searcher.sessions(query, reader.scope.clone()).await?;
-    note(&api, &reader, What::Sessions, asked.to_query_string(), answer.sessions.len()).await?;
+    note(&api, &reader, What::Sessions, (asked.to_query_string(), None), answer.sessions.len()).await?;
     Ok(Json(answer))
 }
 
-async fn note(api: &Api, reader: &Reader, what: What, filter: String, found: usize) -> Result<(), Refusal> {
+async fn note(
+    api: &Api,
+    reader: &Reader,
+    what: What,
+    (filter, words): (String, Option<String>),
+    found: usize,
+) -> Result<(), Refusal> {
     let (user, found) = (reader.user(), found as u64);
-    api.noted.note(Request { user, what, filter, places: None, found }).await
+    api.noted.note(Request { user, what, filter, words, places: None, found }).await
 }
 
 /// `GET /v1/connections`. An operator, which enters nothing twice, sees what it has entered itself; others what they may read.
@@ -76,7 +83,7 @@ pub async fn connections(
     let asked = ConnectionQuery { limit: None, before: None, wait: None, ..query.clone() };
     let answer = api.searcher.connections(query, Whose::All(reader.scope.clone())).await?;
     let filter = format!("connections?{}", asked.to_query_string());
-    note(&api, &reader, What::Operators, filter, answer.entries.len()).await?;
+    note(&api, &reader, What::Operators, (filter, None), answer.entries.len()).await?;
     Ok(Json(answer))
 }
 
@@ -97,7 +104,7 @@ pub async fn coverage(
     let asked = CoverageQuery { limit: None, before: None, wait: None, ..query.clone() };
     let answer = api.searcher.coverage(query, Whose::All(reader.scope.clone())).await?;
     let filter = format!("coverage?{}", asked.to_query_string());
-    note(&api, &reader, What::Operators, filter, answer.entries.len()).await?;
+    note(&api, &reader, What::Operators, (filter, None), answer.entries.len()).await?;
     Ok(Json(answer))
 }
 

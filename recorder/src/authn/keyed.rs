@@ -1,4 +1,4 @@
-//! A cluster whose tokens the recorder verifies itself, with the issuer's public keys.
+//! An issuer whose tokens the recorder verifies itself, with its public keys: a cluster's, or one of people who read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -8,17 +8,55 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use ledger::digest::Digest;
 use prometheus::IntCounter;
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::claims::Claims;
 use super::keys::Keys;
+use super::oidc::Issuer;
 use super::source::{KeysError, Location, Source};
 use super::verifier::{CACHE, CLOCK_SKEW, Identity, Rules, bad_token, is_current};
 use crate::error::{Reason, Refusal};
 
-/// A cluster whose tokens are verified against its issuer's public keys, here.
+/// Whose tokens these are, and whom they name.
+pub enum Terms {
+    /// A cluster's service accounts.
+    Cluster(Box<Rules>),
+    /// The users of an OpenID Connect issuer, who read.
+    Users(Issuer),
+}
+
+impl Terms {
+    fn issuer(&self) -> &str {
+        match self {
+            Self::Cluster(rules) => &rules.issuer,
+            Self::Users(issuer) => &issuer.issuer,
+        }
+    }
+
+    fn audiences(&self) -> Vec<&String> {
+        match self {
+            Self::Cluster(rules) => vec![&rules.audience, &rules.reader_audience],
+            Self::Users(issuer) => vec![&issuer.audience],
+        }
+    }
+
+    /// Whom these claims, which were verified, are of.
+    fn identify(&self, claims: Value) -> Result<Identity, Refusal> {
+        match self {
+            Self::Cluster(rules) => {
+                let foreign =
+                    |_| bad_token("the token's claims are not those of a Kubernetes service account");
+                Identity::of(rules, serde_json::from_value::<Claims>(claims).map_err(foreign)?)
+            }
+            Self::Users(issuer) => issuer.identify(&claims),
+        }
+    }
+}
+
+/// An issuer whose tokens are verified with its public keys, here.
 pub struct Keyed {
-    rules: Rules,
+    terms: Terms,
     source: Source,
     in_force: RwLock<Arc<InForce>>,
     /// A token came with a key that is not known.
@@ -51,7 +89,22 @@ impl Keyed {
     pub async fn new(rules: Rules, keys: Location) -> Result<Self, KeysError> {
         let source = Source::new(keys)?;
         let in_force = RwLock::new(InForce::new(source.read().await?));
-        Ok(Self { rules, source, in_force, unknown_key: Notify::new() })
+        Ok(Self { terms: Terms::Cluster(Box::new(rules)), source, in_force, unknown_key: Notify::new() })
+    }
+
+    /// An issuer of readers, with the keys that are at this location now; without any while they can't be had: nothing that is
+    /// recorded depends on who reads.
+    ///
+    /// # Errors
+    /// [`KeysError::Tls`]
+    pub async fn of_users(issuer: Issuer, keys: Location) -> Result<Self, KeysError> {
+        let source = Source::new(keys)?;
+        let read = source.read().await.unwrap_or_else(|error| {
+            tracing::warn!(issuer = issuer.issuer, %error, "nobody reads with tokens of this issuer until its keys can be had");
+            Default::default()
+        });
+        let in_force = RwLock::new(InForce::new(read));
+        Ok(Self { terms: Terms::Users(issuer), source, in_force, unknown_key: Notify::new() })
     }
 
     /// Looks for new keys, for ever. When they can't be had, the last ones stay in force, and each look counts as one of
@@ -82,8 +135,8 @@ impl Keyed {
         }
     }
 
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
+    pub(super) fn issuer(&self) -> &str {
+        self.terms.issuer()
     }
 
     fn in_force(&self) -> Arc<InForce> {
@@ -100,7 +153,7 @@ impl Keyed {
         if let Some(identity) = known.filter(|identity| is_current(identity.expires())) {
             return Ok(identity);
         }
-        let identity = Arc::new(Identity::of(&self.rules, self.check(&in_force.keys, token)?)?);
+        let identity = Arc::new(self.terms.identify(self.check(&in_force.keys, token)?)?);
         let mut verified = in_force.verified();
         if verified.len() >= CACHE {
             verified.clear();
@@ -111,7 +164,7 @@ impl Keyed {
     }
 
     /// Signature, issuer, audience and time.
-    fn check(&self, keys: &Keys, token: &str) -> Result<Claims, Refusal> {
+    fn check(&self, keys: &Keys, token: &str) -> Result<Value, Refusal> {
         let header = decode_header(token)
             .map_err(|_| bad_token("the token can't be read, or its algorithm is not allowed"))?;
         let id = header.kid.ok_or_else(|| bad_token("the token names no key (kid)"))?;
@@ -122,10 +175,10 @@ impl Keyed {
         let mut validation = Validation::new(*algorithm);
         validation.leeway = CLOCK_SKEW;
         validation.validate_nbf = true;
-        validation.set_issuer(&[&self.rules.issuer]);
-        validation.set_audience(&[&self.rules.audience, &self.rules.reader_audience]);
+        validation.set_issuer(&[self.terms.issuer()]);
+        validation.set_audience(&self.terms.audiences());
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let token = decode::<Claims>(token, key, &validation).map_err(|error| refused(error.kind()))?;
+        let token = decode::<Value>(token, key, &validation).map_err(|error| refused(error.kind()))?;
         Ok(token.claims)
     }
 }
@@ -142,6 +195,6 @@ fn refused(kind: &ErrorKind) -> Refusal {
         ErrorKind::InvalidIssuer => bad_token("the token is of another issuer"),
         ErrorKind::InvalidAlgorithm => bad_token("the token's algorithm is not its key's"),
         ErrorKind::InvalidSignature => bad_token("the token's signature does not fit"),
-        _ => bad_token("the token's claims are not those of a Kubernetes service account"),
+        _ => bad_token("the token's claims are not those that the recorder asks for"),
     }
 }

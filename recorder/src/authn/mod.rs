@@ -5,6 +5,7 @@ pub mod api_server;
 pub mod claims;
 pub mod keyed;
 pub mod keys;
+pub mod oidc;
 pub mod review;
 pub mod source;
 pub mod verifier;

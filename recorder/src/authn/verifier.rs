@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::api_server::{ApiServer, ReviewSettings};
 use super::claims::{Claims, Named, Unverified};
 use super::keyed::Keyed;
+use super::oidc::Issuer;
 use super::review::{For, Reviewer};
 use super::source::{KeysError, Location};
 use crate::error::{Reason, Refusal};
@@ -242,10 +243,10 @@ enum Trusted {
 }
 
 impl Trusted {
-    fn rules(&self) -> &Rules {
+    fn issuer(&self) -> &str {
         match self {
-            Self::Keyed(cluster) => cluster.rules(),
-            Self::Reviewed(cluster) => cluster.rules(),
+            Self::Keyed(cluster) => cluster.issuer(),
+            Self::Reviewed(cluster) => &cluster.rules().issuer,
         }
     }
 
@@ -258,12 +259,12 @@ impl Trusted {
 }
 
 impl Verifier {
-    /// A verifier for these clusters, with the keys that they have now.
+    /// A verifier for these clusters, and for these issuers of readers, with the keys that they have now.
     ///
     /// # Errors
     /// [`KeysError`]
-    pub async fn new(clusters: Vec<Trust>) -> Result<Self, KeysError> {
-        let mut trusted = Vec::with_capacity(clusters.len());
+    pub async fn new(clusters: Vec<Trust>, issuers: Vec<(Issuer, Location)>) -> Result<Self, KeysError> {
+        let mut trusted = Vec::with_capacity(clusters.len() + issuers.len());
         let mut users = Vec::new();
         for Trust { rules, means, access } in clusters {
             if let Some(access) = access.filter(|access| access.user_tokens) {
@@ -277,6 +278,9 @@ impl Verifier {
                     Trusted::Reviewed(Box::new(Reviewer::new(rules, api_server, For::Recorder)))
                 }
             });
+        }
+        for (issuer, location) in issuers {
+            trusted.push(Trusted::Keyed(Arc::new(Keyed::of_users(issuer, location).await?)));
         }
         Ok(Self { clusters: trusted, users })
     }
@@ -304,7 +308,7 @@ impl Verifier {
         }
         let said = Unverified::of(token).ok_or_else(|| bad_token("the token can't be read"))?;
         let mut refusal = bad_token("the token is of another issuer");
-        for cluster in self.clusters.iter().filter(|cluster| cluster.rules().issuer == said.iss) {
+        for cluster in self.clusters.iter().filter(|cluster| cluster.issuer() == said.iss) {
             match cluster.verify(token).await {
                 Ok(identity) => return Ok(identity),
                 // Another cluster of that name may have the key; what is said of a key that is known is worth more.

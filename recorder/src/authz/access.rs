@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ledger::search::access::Access;
 
+use super::grants::{self, Grant};
 use super::sar::Reviews;
 use super::scope::{Right, Scope, Within};
 use crate::authn::api_server::ApiServer;
@@ -56,6 +57,8 @@ impl Reader {
 pub struct AccessControl {
     /// By the cluster's name.
     clusters: HashMap<String, Cluster>,
+    /// What the settings grant.
+    grants: Vec<Grant>,
 }
 
 struct Cluster {
@@ -69,14 +72,14 @@ impl AccessControl {
     ///
     /// # Errors
     /// An API server's roots can't be read.
-    pub fn new(trusted: &[Trust]) -> Result<Self, KeysError> {
+    pub fn new(trusted: &[Trust], grants: Vec<Grant>) -> Result<Self, KeysError> {
         let mut clusters = HashMap::new();
         for (place, trust) in trusted.iter().enumerate() {
             let Some(access) = &trust.access else { continue };
             let reviews = Reviews::new(ApiServer::new(access.review.clone())?);
             clusters.entry(trust.rules.cluster.clone()).or_insert(Cluster { reviews, home: place == 0 });
         }
-        Ok(Self { clusters })
+        Ok(Self { clusters, grants })
     }
 
     /// The bearer as a reader who does this, in one namespace or in all that it may.
@@ -105,8 +108,23 @@ impl AccessControl {
         Ok(Reader { identity, scope })
     }
 
-    /// What the user's cluster grants.
+    /// What the settings and the user's cluster grant.
     async fn granted(
+        &self,
+        user: &User,
+        right: Right,
+        namespace: Option<&str>,
+        index: &Searcher,
+    ) -> Result<Scope, Refusal> {
+        let granted = grants::granted(&self.grants, user, right, namespace);
+        if granted == Scope::Everything {
+            return Ok(granted);
+        }
+        Ok(granted.or(self.bound(user, right, namespace, index).await?))
+    }
+
+    /// What the user's cluster has bound the user to.
+    async fn bound(
         &self,
         user: &User,
         right: Right,
@@ -163,7 +181,7 @@ impl AccessControl {
         let ask = if self.clusters.contains_key(&user.cluster) {
             how_to_allow(user, Some(namespace.unwrap_or("NAMESPACE")))
         } else {
-            "The recorder's operator names readers with --reader, or has the cluster asked with --access-review.".into()
+            "The recorder's operator allows it: --reader, --readers, or --access-review where the cluster is to be asked.".into()
         };
         let message = format!("{} may not {verb} {resource} {place}. {ask}", user.reader());
         Refusal::new(Reason::NotAReader, message)

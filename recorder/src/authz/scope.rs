@@ -192,11 +192,33 @@ struct About {
     export: Option<ReadExport>,
 }
 
+/// The namespace of the connection that a `connection.*` or `coverage.*` is about.
+fn connection_of(statement: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Said {
+        kind: String,
+        connection: Option<Connection>,
+    }
+    #[derive(Deserialize)]
+    struct Connection {
+        namespace: String,
+    }
+    let Said { kind, connection } = serde_json::from_slice(statement).ok()?;
+    let about_one = kind.starts_with("connection.") || kind.starts_with("coverage.");
+    connection.filter(|_| about_one).map(|connection| connection.namespace)
+}
+
 /// Whose this entry is.
 #[must_use]
 pub fn owner(entry: Entry<'_>) -> Owner {
     if let Subject::Workload(workload) = entry.envelope.subject {
-        return Owner::Workload(entry.envelope.role, workload);
+        return match (entry.envelope.role, connection_of(entry.statement)) {
+            // An operator speaks for its cluster; what it says of a connection is of the connection's namespace, as in the index.
+            (Role::Operator, Some(namespace)) => {
+                Owner::Workload(Role::Sidecar, Workload { namespace, ..workload })
+            }
+            (role, _) => Owner::Workload(role, workload),
+        };
     }
     // What can't be read is nobody's but theirs who read everything.
     let about: About = serde_json::from_slice(entry.statement).unwrap_or_default();
@@ -301,6 +323,17 @@ mod tests {
             Owner::Workload(Role::Sidecar, pod),
             "who speaks is the envelope's to say"
         );
+        let operator = workload("prod", "bqwitness-system");
+        let by_operator = |statement| whose(Subject::Workload(operator.clone()), Role::Operator, statement);
+        let accepted = json!({"kind": "connection.accepted", "connection": {"namespace": "agents"}});
+        let of_agents = Workload { namespace: "agents".into(), ..operator.clone() };
+        assert_eq!(by_operator(accepted), Owner::Workload(Role::Sidecar, of_agents));
+        for whole in [
+            json!({"kind": "session.start", "connection": {"namespace": "agents"}}),
+            json!({"kind": "coverage.pod"}),
+        ] {
+            assert_eq!(by_operator(whole), Owner::Workload(Role::Operator, operator.clone()));
+        }
         assert_eq!(says(hole), Owner::Session(session));
         let lost = json!({"lost": {"session": session, "lastSeq": 1, "openIntents": [], "open": 0}});
         assert_eq!(says(lost), Owner::Session(session));

@@ -85,8 +85,10 @@ pub struct Request<'a> {
     pub user: &'a User,
     /// What.
     pub what: What,
-    /// What was asked for, without what changes from page to page.
+    /// What was asked for, without what changes from page to page, and without words.
     pub filter: String,
+    /// The words that were looked for. They may be somebody's name, and an entry is for ever: it says that there were some.
+    pub words: Option<String>,
     /// First and last place in the log, where entries were read.
     pub places: Option<(u64, u64)>,
     /// How many calls, sessions or entries the answer has.
@@ -100,6 +102,18 @@ struct Key {
     reader: String,
     what: What,
     filter: String,
+    words: Option<String>,
+}
+
+impl Key {
+    /// The filter as entries have it.
+    fn said(&self) -> String {
+        match (&self.words, self.filter.is_empty()) {
+            (None, _) => self.filter.clone(),
+            (Some(_), true) => "words=*".into(),
+            (Some(_), false) => format!("{}&words=*", self.filter),
+        }
+    }
 }
 
 /// A read that goes on.
@@ -140,8 +154,8 @@ impl Reads {
     /// It can't be recorded, and is not to be answered: [`Reason::TooManyReads`], [`Reason::SubjectTooLarge`],
     /// [`Reason::BadQuery`], [`Reason::Busy`], [`Reason::Stopping`].
     pub async fn note(&self, request: Request<'_>) -> Result<(), Refusal> {
-        let Request { user, what, filter, places, found } = request;
-        let key = Key { cluster: user.cluster.clone(), reader: user.reader(), what, filter };
+        let Request { user, what, filter, words, places, found } = request;
+        let key = Key { cluster: user.cluster.clone(), reader: user.reader(), what, filter, words };
         check(&key)?;
         let cell = self.cell(&key).await;
         let mut open = cell.lock().await;
@@ -254,8 +268,7 @@ impl Reads {
     }
 
     async fn say(&self, key: &Key, open: &Open, began: Option<u64>) -> Result<u64, Refusal> {
-        let filter =
-            if key.what == What::Entries { format!("entries={}", open.places) } else { key.filter.clone() };
+        let filter = if key.what == What::Entries { format!("entries={}", open.places) } else { key.said() };
         let read = Read {
             reader: key.reader.clone(),
             cluster: key.cluster.clone(),
@@ -299,7 +312,7 @@ fn check(key: &Key) -> Result<(), Refusal> {
     if key.reader.len() > MAX_READER || key.cluster.len() > MAX_READER {
         return Err(Refusal::new(Reason::SubjectTooLarge, "the reader's name does not fit into an entry"));
     }
-    if key.filter.len() > MAX_FILTER {
+    if key.filter.len() + key.words.as_ref().map_or(0, String::len) > MAX_FILTER {
         let message = format!("a filter is a query string of at most {MAX_FILTER} bytes");
         return Err(Refusal::new(Reason::BadQuery, message));
     }
