@@ -24,6 +24,8 @@ struct Heard {
     recorder: Finding,
     /// The newest generation on record.
     recorded: Option<u64>,
+    /// Was that asked yet? Before, what was said of it last stays.
+    known: bool,
 }
 
 /// One condition before it has a time.
@@ -44,6 +46,7 @@ pub(super) async fn update(
     let heard = Heard {
         recorder: recorder::reachable(controller, connection),
         recorded: connection.uid().and_then(|uid| controller.diary.recorded(&uid)),
+        known: controller.diary.is_known(),
     };
     let next = status(connection, valid, applied, heard, Timestamp::now());
     if connection.status.as_ref() == Some(&next) {
@@ -85,7 +88,10 @@ fn status(
     ConnectionStatus {
         observed_generation: connection.metadata.generation,
         spec_digest: Some(spec_digest(&connection.spec).to_string()),
-        recorded_generation: heard.recorded.and_then(|generation| i64::try_from(generation).ok()),
+        recorded_generation: heard
+            .recorded
+            .and_then(|generation| i64::try_from(generation).ok())
+            .or(old.recorded_generation.filter(|_| !heard.known)),
         conditions: findings.into_iter().map(|one| dated(one, &old.conditions, connection, now)).collect(),
         pods: said.counts,
         overlaps: said.overlaps.clone(),

@@ -58,6 +58,8 @@ pub struct Diary {
 #[derive(Default)]
 struct Inner {
     leading: bool,
+    /// What is on record was asked.
+    known: bool,
     waiting: VecDeque<Notice>,
     /// By UID: those that are there, with their last generation that was noted; and those that are gone and still finalized.
     connections: HashMap<String, Known>,
@@ -244,6 +246,7 @@ impl Diary {
     /// meanwhile and is on record already is not entered again. Gives the namespaces to look at anew.
     pub fn learn(&self, connections: Vec<ConnectionEntry>, pods: Vec<CoverageEntry>) -> BTreeSet<String> {
         let mut inner = self.inner();
+        inner.known = true;
         let mut namespaces = BTreeSet::new();
         for entry in connections {
             let Connection { uid, generation, .. } = entry.connection.clone();
@@ -334,6 +337,12 @@ impl Diary {
         let inner = self.inner();
         let connections = inner.connections.values().map(|known| known.last.namespace.clone());
         connections.chain(inner.pods.values().map(|seen| seen.coverage.namespace.clone())).collect()
+    }
+
+    /// Is it known what is on record?
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.inner().known
     }
 
     /// The newest generation of a connection that is on record.
