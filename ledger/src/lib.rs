@@ -45,6 +45,7 @@ pub mod policy;
 pub mod proof;
 pub mod receipt;
 pub mod search;
+mod spelling;
 pub mod statement;
 pub mod strict;
 pub mod tile;

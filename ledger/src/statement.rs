@@ -81,6 +81,7 @@ pub struct Statement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
     /// One run of one process: one hash chain. A UUID, version 7.
+    #[serde(deserialize_with = "crate::spelling::uuid")]
     pub session: Uuid,
     /// Place in the session, from 0, without holes.
     pub seq: u64,
@@ -309,6 +310,7 @@ pub struct SessionStart {
 #[serde(rename_all = "camelCase")]
 pub struct PreviousSession {
     /// Its id.
+    #[serde(deserialize_with = "crate::spelling::uuid")]
     pub session: Uuid,
     /// Why it was over, as the recorder said it: `session_closed` after a `session.lost`, `recorder_refused`.
     pub reason: String,
@@ -341,6 +343,7 @@ pub struct SessionEnd {
 #[serde(rename_all = "camelCase")]
 pub struct SessionLost {
     /// The session that fell silent.
+    #[serde(deserialize_with = "crate::spelling::uuid")]
     pub session: Uuid,
     /// The last `seq` heard.
     pub last_seq: u64,
@@ -376,6 +379,7 @@ pub struct LogEvent {
 #[serde(rename_all = "camelCase")]
 pub struct Hole {
     /// The session that has the hole.
+    #[serde(deserialize_with = "crate::spelling::uuid")]
     pub session: Uuid,
     /// First `seq` missing.
     pub from: u64,
@@ -580,6 +584,34 @@ mod tests {
             matches!(Statement::parse(twice.as_bytes()), Err(BadStatement::Malformed(_))),
             "two seq, two readings"
         );
+    }
+
+    #[test]
+    fn a_session_has_one_spelling_wherever_it_is_named() {
+        let id = "0199a6c5-7c3e-7c1e-9a52-2f3a51d1a9c0";
+        let session = id.parse().expect("a UUID");
+        let mut start = sample();
+        start.session = session;
+        let Some(begun) = &mut start.body.start else { panic!("the sample is a session.start") };
+        begun.previous = Some(PreviousSession { session, reason: "session_closed".into() });
+        let lost = SessionLost { session, last_seq: 0, open_intents: vec![], open: 0 };
+        let lost = Body { lost: Some(lost), ..Body::default() };
+        let hole = Body { hole: Some(Hole { session, from: 1, to: 2 }), ..Body::default() };
+        let said = [start, Statement { body: lost, ..sample() }, Statement { body: hole, ..sample() }];
+        let mut named = 0;
+        for statement in said {
+            let text = String::from_utf8(statement.to_bytes().expect("small")).expect("UTF-8");
+            assert_eq!(Statement::parse(text.as_bytes()).expect("canonical"), statement);
+            for (at, _) in text.match_indices(id) {
+                let (before, after) = (&text[..at], &text[at + id.len()..]);
+                let upper = format!("{before}{}{after}", id.to_uppercase());
+                let error = Statement::parse(upper.as_bytes()).expect_err("another spelling");
+                assert!(matches!(error, BadStatement::Malformed(_)), "{error}");
+                assert!(error.to_string().contains("8-4-4-4-12"), "{error}");
+                named += 1;
+            }
+        }
+        assert_eq!(named, 4, "every place that has a session's id");
     }
 
     #[test]

@@ -34,6 +34,8 @@ fn bad_batches(live: &Speaker) -> Vec<(&'static str, (u16, &'static str), Batch)
     let blobs = live.clone().intent("SELECT 1", "SELECT", "a.b", Access::Read);
     let with = |statement: Vec<u8>| only(statement);
     let edited = |change: fn(&mut Value)| only(edit(&beat, change));
+    let id = live.session.to_string();
+    let spelled = |other: &dyn Fn(&str) -> String| only(replace(&beat, &id, &other(&id)));
     let mut bytes = beat.clone();
     let at = bytes.iter().position(|byte| *byte == b'1').unwrap();
     bytes[at] = 0xff;
@@ -130,6 +132,10 @@ fn bad_batches(live: &Speaker) -> Vec<(&'static str, (u16, &'static str), Batch)
             unknown.heartbeat()
         }),
         ("a session without a start", (409, "session_unknown"), Speaker::new(live.token.clone()).heartbeat()),
+        ("a session in capitals", (400, "malformed_statement"), spelled(&str::to_uppercase)),
+        ("a session without hyphens", (400, "malformed_statement"), spelled(&|id| id.replace('-', ""))),
+        ("a session in braces", (400, "malformed_statement"), spelled(&|id| format!("{{{id}}}"))),
+        ("a session as a URN", (400, "malformed_statement"), spelled(&|id| format!("urn:uuid:{id}"))),
         (
             "a session of version 4",
             (400, "bad_session"),
