@@ -234,11 +234,35 @@ async fn pages_go_back_and_a_tail_goes_forth() {
     let third = client.search(&format!("from={}&limit=1", indexes[2])).await.calls[0].received;
     assert_eq!(found(&client.search(&format!("since={third}")).await), [indexes[4], indexes[3], indexes[2]]);
     assert_eq!(found(&client.search(&format!("until={third}")).await), [indexes[1], indexes[0]]);
-    for bad in
-        ["before=1&from=1", "agent=billing", "words=%3D%3D", "result=maybe", "since=yesterday", "limit=x"]
-    {
+    for bad in [
+        "before=1&from=1",
+        "agent=billing",
+        "words=%3D%3D",
+        "words=a%00b",
+        "words=%00",
+        "result=maybe",
+        "since=yesterday",
+        "limit=x",
+    ] {
         let answer = client.get(&format!("/v1/search?{bad}")).await;
         assert_eq!(common::refusal(&answer), (400, "bad_query".into()), "{bad}");
+    }
+    // Whatever else is in a word, it is looked for.
+    let many = vec!["a"; 2000].join("+");
+    for odd in [
+        "words=a%22b",
+        "words=a%22",
+        "words=a%01b",
+        "words=a*+NEAR(b",
+        "words=a%5Cb",
+        "words=a%EF%BF%BDb",
+        "agent=a%00/b",
+        "table=a%00b",
+        "pod=%00",
+        &format!("words={many}"),
+    ] {
+        let answer = client.get(&format!("/v1/search?{odd}")).await;
+        assert_eq!(answer.status(), 200, "{odd}: {:?}", answer.body());
     }
     recorder.stop().await;
 }

@@ -152,6 +152,10 @@ const OF_JOB: &str = "calls.idx IN (
 
 /// All words must occur; what is written together, like `billing.invoices`, must occur together.
 fn phrase(words: &str) -> Result<String, IndexError> {
+    // FTS5 takes it for the end of the expression.
+    if words.contains('\0') {
+        return Err(IndexError::Query("words: a NUL can't be looked for".into()));
+    }
     let words =
         words.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric() || c == '_'));
     let quoted: Vec<_> = words.map(|word| format!("\"{}\"", word.replace('"', " "))).collect();
