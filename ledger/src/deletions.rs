@@ -52,6 +52,13 @@ impl Deletions {
         }
     }
 
+    /// How many of the absent blobs nobody deleted, as far as the log says, and one of them.
+    #[must_use]
+    pub fn lost(&self) -> Option<(usize, Digest)> {
+        let lost = || self.absent.keys().filter(|digest| !self.said.contains_key(digest));
+        lost().min().map(|first| (lost().count(), *first))
+    }
+
     /// How many of the absent blobs were deleted in order, counted as often as they were named, and the deletions of these, in
     /// the order of the log.
     #[must_use]

@@ -106,7 +106,9 @@ async fn what_is_missing_is_not_made_anew() {
     std::fs::rename(whole.join("log.key"), whole.join("elsewhere")).unwrap();
     assert_eq!(category(&whole), Some("key_missing"));
     std::fs::rename(whole.join("elsewhere"), whole.join("log.key")).unwrap();
-    for missing in ["log/checkpoint", "log/tile/0/000", "log/tile/entries/000"] {
+    let blob = files_below(&whole.join("blobs")).remove(0);
+    let blob = blob.strip_prefix(&whole).unwrap().to_str().unwrap();
+    for missing in ["log/checkpoint", "log/tile/0/000", "log/tile/entries/000", blob] {
         let bytes = std::fs::read(whole.join(missing)).unwrap();
         std::fs::remove_file(whole.join(missing)).unwrap();
         assert_eq!(category(&whole), Some("corrupt"), "{missing}");

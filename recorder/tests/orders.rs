@@ -163,7 +163,8 @@ async fn under_load(client: Client, mut speaker: Speaker, held: LogKeys, stop: A
     let token = speaker.token.clone();
     client.record(&token, &speaker.start(60)).await;
     let mut receipts = 0;
-    while !stop.load(Ordering::SeqCst) {
+    // On a busy machine the key may be changed before the second one.
+    while receipts < 2 || !stop.load(Ordering::SeqCst) {
         let batch = speaker.heartbeat();
         let answer = client.post(&token, batch.encode()).await;
         assert_eq!(answer.status(), 200, "{:?}", answer.body());

@@ -77,6 +77,9 @@ fn print(report: &Report, out: Output) -> Result<(), CliError> {
     if unlisted > 0 {
         out.line(&format!("  and {unlisted} more"))?;
     }
+    if report.has_no_blobs() {
+        out.line("  TEXTS NOT CHECKED: the log names blobs, and none of them is here")?;
+    }
     out.line(if report.is_verified() {
         "VERIFIED. No witness has cosigned this checkpoint: that nothing older was replaced, and when it was written, rests on the recorder."
     } else {
@@ -103,6 +106,7 @@ fn as_json(report: &Report) -> serde_json::Value {
         "holes": report.holes,
         "blobsVerified": report.blobs_verified,
         "blobsAbsent": report.blobs_absent,
+        "blobsChecked": !report.has_no_blobs(),
         "blobsDeleted": report.blobs_deleted,
         "deletions": report.deletions,
         "findings": findings,

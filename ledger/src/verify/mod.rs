@@ -66,7 +66,7 @@ pub struct Report {
     pub holes: Vec<Hole>,
     /// Blobs that entries name and that fit their digest.
     pub blobs_verified: u64,
-    /// Blobs that entries name and that are not there.
+    /// Blobs that entries name and that are not there. One that was not deleted in order either is a finding, where others are there.
     pub blobs_absent: u64,
     /// How many of these were deleted in order.
     pub blobs_deleted: u64,
@@ -85,6 +85,12 @@ impl Report {
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.findings_total == 0
+    }
+
+    /// True when entries name blobs, and none of them is there, nor all deleted: then no text was checked.
+    #[must_use]
+    pub fn has_no_blobs(&self) -> bool {
+        self.blobs_verified == 0 && self.blobs_absent > self.blobs_deleted
     }
 }
 
@@ -350,6 +356,17 @@ impl<'a, S: LogSource> Walk<'a, S> {
         self.source.blob(digest).map_err(|error| unreadable(format_args!("blob {digest}"), &error))
     }
 
+    /// A blob may be gone only if the log says that it was deleted. Where none is at hand, as in a copy of the log alone, nothing can
+    /// be said of any: [`Report::has_no_blobs`].
+    fn lost_blobs(&mut self) {
+        let lost = self.deletions.lost().filter(|_| self.report.blobs_verified > 0);
+        if let Some((count, first)) = lost {
+            let message =
+                format!("{count} blobs are not there, and no entry says that they were deleted: {first}");
+            self.find(None, What::Blob, message);
+        }
+    }
+
     fn finish(mut self) -> Result<Report, VerifyError> {
         let partial: Vec<_> =
             self.frontier.partial_tiles().map(|(tile, hashes)| (tile, hashes.to_vec())).collect();
@@ -368,6 +385,7 @@ impl<'a, S: LogSource> Walk<'a, S> {
                 format!("only {entries} of the {size} entries that the log's key signed are there"),
             );
         }
+        self.lost_blobs();
         let sessions = self.sessions.summary();
         let (blobs_deleted, deletions) = self.deletions.settle();
         Ok(Report {

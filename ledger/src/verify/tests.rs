@@ -174,14 +174,26 @@ fn an_empty_log_verifies() {
 }
 
 #[test]
-fn a_deleted_blob_is_counted_and_a_changed_one_found() {
+fn a_missing_blob_and_a_changed_one_are_found() {
     let mut log = sample(5);
     let digests: Vec<_> = log.blobs.keys().copied().collect();
-    log.blobs.remove(&digests[0]);
+    let removed = log.blobs.remove(&digests[0]).unwrap();
+    let report = log.verify();
+    assert_eq!((report.blobs_absent, report.findings[0].what), (1, What::Blob));
+    assert!(report.findings[0].message.contains(&digests[0].to_string()), "{:?}", report.findings);
+    log.blobs.insert(digests[0], removed);
     assert!(log.verify().is_verified());
-    assert_eq!(log.verify().blobs_absent, 1);
     log.blobs.get_mut(&digests[1]).unwrap()[39] ^= 1;
     assert_eq!(log.verify().findings[0].what, What::Blob);
+}
+
+#[test]
+fn of_a_log_without_any_blob_it_is_said_that_they_were_not_checked() {
+    let mut log = sample(5);
+    let named = log.verify().blobs_verified;
+    log.blobs.clear();
+    let report = log.verify();
+    assert!(report.is_verified() && report.has_no_blobs() && report.blobs_absent == named && named > 0);
 }
 
 /// Nothing is said against a log that can't be read.

@@ -4,6 +4,7 @@
 //! the hashes beside it, its blobs against their names. What follows from the order of all entries, the tree and the
 //! sessions, is added up by one, in order. So the first damage in the log's order is the one that is named.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, Scope};
 
@@ -32,12 +33,16 @@ pub(super) struct Whole {
     pub(super) last_bundle: Vec<u8>,
     /// Blobs that were read, one that several entries name counted for each.
     pub(super) blobs: u64,
+    /// Blobs that entries name and that are not there: the log, to its end, must say of each that it was deleted.
+    pub(super) absent: BTreeSet<Digest>,
 }
 
 /// A bundle that is whole by itself.
+#[derive(Default)]
 struct Bundle {
     entries: Vec<(Hash, Said)>,
     blobs: u64,
+    absent: Vec<Digest>,
     /// Its bytes, when it is partial.
     partial: Vec<u8>,
 }
@@ -87,12 +92,14 @@ fn read_bundle(files: &dyn Files, tile: Tile) -> Result<Bundle, StoreError> {
     let leaves = leaves.map_err(|error| StoreError::corrupt(&path, 0, error.to_string()))?;
     let hashes: Vec<_> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
     check_leaf_hashes(files, &path, Tile { level: Level::Hashes(0), ..tile }, &leaves, &hashes)?;
-    let mut bundle = Bundle { entries: Vec::with_capacity(leaves.len()), blobs: 0, partial: Vec::new() };
+    let mut bundle = Bundle { entries: Vec::with_capacity(leaves.len()), ..Bundle::default() };
     for ((index, leaf), hash) in (tile.index * TILE_WIDTH..).zip(leaves).zip(hashes) {
         let said = Said::read(index, leaf).map_err(|what| StoreError::corrupt(&path, 0, what))?;
         for blob in said.blobs() {
-            check_blob(files, &blob.digest)?;
-            bundle.blobs += 1;
+            match check_blob(files, &blob.digest)? {
+                Here::Yes => bundle.blobs += 1,
+                Here::No => bundle.absent.push(blob.digest),
+            }
         }
         bundle.entries.push((hash, said));
     }
@@ -109,7 +116,8 @@ fn add_up(
     history: &mut History,
     bundles: &[Bundles],
 ) -> Result<Whole, StoreError> {
-    let mut whole = Whole { frontier: Frontier::default(), last_bundle: Vec::new(), blobs: 0 };
+    let mut whole =
+        Whole { frontier: Frontier::default(), last_bundle: Vec::new(), blobs: 0, absent: BTreeSet::new() };
     for readers_turn in (0..bundles.len()).cycle().take(count(checkpoint.size)) {
         let bundle = bundles[readers_turn].recv().expect("a reader ends after its last bundle")?;
         let mut full = Vec::new();
@@ -120,6 +128,7 @@ fn add_up(
         // Level 0 was compared entry by entry when the bundle was read.
         full.iter().skip(1).try_for_each(|(tile, hashes)| check_hashes(files, *tile, hashes))?;
         whole.blobs += bundle.blobs;
+        whole.absent.extend(bundle.absent);
         whole.last_bundle = bundle.partial;
     }
     for (tile, hashes) in whole.frontier.partial_tiles() {
@@ -176,16 +185,31 @@ fn check_hashes(files: &dyn Files, tile: Tile, expected: &[u8]) -> Result<(), St
     }
 }
 
-/// A blob that is there must be the one that was named. One that is not there was deleted.
-fn check_blob(files: &dyn Files, digest: &Digest) -> Result<(), StoreError> {
+/// Whether a blob is there.
+enum Here {
+    Yes,
+    No,
+}
+
+/// A blob that is there must be the one that was named.
+fn check_blob(files: &dyn Files, digest: &Digest) -> Result<Here, StoreError> {
     let path = blob_path(digest);
     match files.read(&path) {
-        Ok(bytes) if Digest::of(&bytes) != *digest => {
-            Err(StoreError::corrupt(&path, 0, "the blob's SHA-256 is not its name"))
-        }
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at("read", &path)(error)),
-        _ => Ok(()),
+        Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Here::Yes),
+        Ok(_) => Err(StoreError::corrupt(&path, 0, "the blob's SHA-256 is not its name")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Here::No),
+        Err(error) => Err(at("read", &path)(error)),
     }
+}
+
+/// A blob that is not there was deleted, and an entry says so. What else is missing is damage.
+pub(super) fn check_absent(
+    absent: &BTreeSet<Digest>,
+    deleted: &BTreeMap<Digest, u64>,
+) -> Result<(), StoreError> {
+    let lost = absent.iter().find(|digest| !deleted.contains_key(digest));
+    let what = "the file is missing, and no entry says that it was deleted";
+    lost.map_or(Ok(()), |digest| Err(StoreError::corrupt(&blob_path(digest), 0, what)))
 }
 
 fn need_tile(files: &dyn Files, tile: Tile) -> Result<Vec<u8>, StoreError> {

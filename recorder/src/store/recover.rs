@@ -1,11 +1,13 @@
 //! Opening a data directory: check all of it against its own signed checkpoint, then bring what the write-ahead log has
 //! into a new checkpoint, with the same code as in normal running. After this nothing is left to repair.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use ledger::checkpoint::Checkpoint;
+use ledger::digest::Digest;
 use ledger::log_keys::KeyNotes;
 use ledger::tile::{Level, TILE_WIDTH, Tile};
 use ledger::tree::Frontier;
@@ -50,7 +52,7 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     let signer = Signer::new(keys.clone(), KeyNotes::default());
     let (checkpoint, note) = load_checkpoint(&*files, &signer)?;
     let mut history = History::default();
-    let edge = check_in_time(&*files, &checkpoint, &mut history, &metrics)?;
+    let (edge, absent) = check_in_time(&*files, &checkpoint, &mut history, &metrics)?;
     remove_outgrown(&*files, checkpoint.size)?;
 
     let published = Published { size: checkpoint.size, at: Timestamp::now(), note: note.into() };
@@ -59,6 +61,7 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     let mut publisher = Publisher::new(files.clone(), signer.clone(), edge, sender, metrics);
 
     let torn_bytes = replay(&*files, &tail, &mut publisher, &mut history)?;
+    check::check_absent(&absent, &history.deleted)?;
     let wal = Wal::new(files.clone())?;
     wal::remove_all(&*files)?;
     history.sessions.hear_all();
@@ -71,24 +74,29 @@ pub fn open(files: Arc<dyn Files>, origin: &str, metrics: Arc<Metrics>) -> Resul
     Ok(Opened { signer, wal, tail, publisher, reader, history, torn_bytes })
 }
 
+/// The tree's right edge, and the last bundle if it is partial.
+type Edge = (Frontier, Vec<u8>);
+
 /// Checks the whole log, and says how long that took: it grows with the log, and nobody is acknowledged meanwhile.
+/// With the blobs that are not there.
 fn check_in_time(
     files: &dyn Files,
     checkpoint: &Checkpoint,
     history: &mut History,
     metrics: &Metrics,
-) -> Result<(Frontier, Vec<u8>), StoreError> {
+) -> Result<(Edge, BTreeSet<Digest>), StoreError> {
     let begun = Instant::now();
-    let Whole { frontier, last_bundle, blobs } = check::check_log(files, checkpoint, history)?;
+    let Whole { frontier, last_bundle, blobs, absent } = check::check_log(files, checkpoint, history)?;
     let took = begun.elapsed();
     metrics.check_seconds.set(took.as_secs_f64());
     tracing::info!(
         entries = checkpoint.size,
         blobs,
+        absent = absent.len(),
         ?took,
-        "the log is whole: every entry, tile and blob was read"
+        "every entry and tile was read and holds, and every blob that is there"
     );
-    Ok((frontier, last_bundle))
+    Ok(((frontier, last_bundle), absent))
 }
 
 /// Removes the partial forms of tiles that are full, which a publisher that was stopped in between left behind.
