@@ -108,6 +108,10 @@ reasons! {
     TooManyReads: "too_many_reads", TOO_MANY_REQUESTS;
     /// The recorder's queue is full.
     Busy: "busy", SERVICE_UNAVAILABLE;
+    /// The workload's share of what is on its way in is used up.
+    WorkloadBusy: "workload_busy", SERVICE_UNAVAILABLE;
+    /// The workload has as many sessions as one may have.
+    TooManyOfWorkload: "too_many_of_workload", SERVICE_UNAVAILABLE;
     /// The recorder has as many sessions as it can hold.
     TooManySessions: "too_many_sessions", SERVICE_UNAVAILABLE;
     /// The cluster's API server, which is to say who the bearer is, can't be asked.

@@ -1,7 +1,7 @@
 //! The append-only service: takes entries, keeps the log, answers searches.
 //!
-//! A batch's way in: [`api`] (TLS, HTTP) → [`authn`] (who speaks) → [`submission`] (is it well-formed) → [`sequencer`] (its
-//! place in session and log) → [`store`] (durable), and only then the receipt. [`index`] follows behind the log.
+//! A batch's way in: [`api`] (TLS, HTTP) → [`authn`] (who speaks) → [`intake`] (room for it) → [`submission`] (is it well-formed) →
+//! [`sequencer`] (its place in session and log) → [`store`] (durable), and only then the receipt. [`index`] follows behind the log.
 //!
 //! A read's way: [`api`] → [`authn`] (who reads) → [`authz`] (what that reader may see) → [`index`] or [`store`] → [`reads`] (the
 //! read becomes an entry), and only then the answer.
@@ -19,6 +19,7 @@ pub mod descriptors;
 pub mod error;
 pub mod history;
 pub mod index;
+pub mod intake;
 pub mod metrics;
 pub mod orders;
 pub mod readers_file;

@@ -16,7 +16,7 @@ use ledger::receipt::ReceiptEntry;
 use ledger::statement::{Body, Hole, LogEvent, kind};
 use ledger::tree::leaf_hash;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::{Reason, Refusal};
 use crate::history::History;
@@ -50,7 +50,7 @@ pub struct Placed {
 /// Where the answer goes, and the room that the batch takes until then, even if nobody waits any more.
 struct Caller {
     answer: oneshot::Sender<Result<Placed, Refusal>>,
-    _room: OwnedSemaphorePermit,
+    _held: Box<dyn Send>,
 }
 
 /// Where the place of something that the recorder was asked to say goes.
@@ -76,17 +76,13 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Records a batch, which takes `room` until then. The answer comes when it is durable.
+    /// Records a batch, which holds `held` until then. The answer comes when it is durable.
     ///
     /// # Errors
     /// A [`Refusal`]; after [`Reason::Stopping`] it is unknown whether the batch was recorded, and it can be sent again.
-    pub async fn record(
-        &self,
-        submission: Submission,
-        room: OwnedSemaphorePermit,
-    ) -> Result<Placed, Refusal> {
+    pub async fn record(&self, submission: Submission, held: impl Send + 'static) -> Result<Placed, Refusal> {
         let (answer, placed) = oneshot::channel();
-        let caller = Caller { answer, _room: room };
+        let caller = Caller { answer, _held: Box::new(held) };
         self.send(Work::Batch(Box::new(submission), caller))?;
         placed.await.unwrap_or_else(|_| Err(stopping()))
     }

@@ -28,6 +28,12 @@ pub struct Speaker {
     pub role: Role,
 }
 
+/// The workload without its node: newer clusters name it in a token, and a pod is the same with it and without.
+#[must_use]
+pub fn pod_of(workload: &Workload) -> Workload {
+    Workload { node: None, ..workload.clone() }
+}
+
 /// A batch that is well-formed: one session, every blob named, nothing but known versions and permitted kinds.
 #[derive(Debug)]
 pub struct Submission {

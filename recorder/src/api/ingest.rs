@@ -9,21 +9,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use ledger::batch::{BadBatch, MAX_BATCH, MEDIA_TYPE};
+use http_body_util::BodyExt as _;
+use ledger::batch::{MAX_BATCH, MEDIA_TYPE};
 use ledger::receipt::{Acknowledgement, Receipt};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use crate::error::{Reason, Refusal};
+use crate::intake::BODY_TIMEOUT;
 use crate::sequencer::Placed;
 use crate::submission::{Speaker, Submission};
-
-/// Bodies that are held at one time, in KiB (48 MiB); the next one waits for [`BODY_TIMEOUT`], then is refused (`busy`).
-pub const ROOM_KIB: u32 = 48 * 1024;
-
-/// A body must be there within this time (`body_timeout`).
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The category of a body that did not arrive in time: nobody waits for the rest of it.
 const BODY_TIMED_OUT: &str = "body_timeout";
@@ -57,11 +51,9 @@ pub async fn batch(State(api): State<Arc<Api>>, headers: HeaderMap, mut body: Bo
 async fn record(api: &Api, headers: &HeaderMap, body: &mut Body) -> Result<Acknowledgement, Refusal> {
     let speaker = api.identify(headers).await?.speaker()?;
     check_media_type(headers)?;
-    let (room, bytes) = tokio::time::timeout(BODY_TIMEOUT, read_body(api, headers, body))
-        .await
-        .unwrap_or_else(|_| Err(Refusal::new(Reason::BodyTimeout, "the body did not arrive in time")))?;
+    let (held, bytes) = api.intake.read(&speaker.workload, announced(headers), body).await?;
     let submission = read_submission(speaker, bytes).await?;
-    let placed = api.queue.record(submission, room).await?;
+    let placed = api.queue.record(submission, held).await?;
     wait_for_witnesses(api, &placed).await?;
     let receipt = Receipt { origin: api.signer.origin(), entries: placed.entries };
     Ok(Acknowledgement { receipt: receipt.sign(&api.signer), envelopes: placed.envelopes })
@@ -92,31 +84,6 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::MediaType, format!("a batch is sent as {MEDIA_TYPE}, without content encoding")))
 }
 
-/// Waits for room, then reads the whole body; more than a batch may have is refused as soon as that is known.
-async fn read_body(
-    api: &Api,
-    headers: &HeaderMap,
-    body: &mut Body,
-) -> Result<(OwnedSemaphorePermit, Bytes), Refusal> {
-    let length = announced(headers);
-    if length > MAX_BATCH {
-        return Err(too_large(length));
-    }
-    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(ROOM_KIB).max(1);
-    let room = tokio::time::timeout(BODY_TIMEOUT / 2, api.room.clone().acquire_many_owned(kib)).await;
-    let Ok(Ok(room)) = room else {
-        return Err(Refusal::new(Reason::Busy, "too many batches are on their way in: try again"));
-    };
-    let collected = Limited::new(body, MAX_BATCH).collect().await;
-    let bytes = collected.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            return too_large(MAX_BATCH + 1);
-        }
-        Refusal::new(Reason::MalformedBatch, "the body broke off")
-    })?;
-    Ok((room, bytes.to_bytes()))
-}
-
 /// Takes in what is left of a refused batch and forgets it: over HTTP/2, a client that still sends may miss an answer that
 /// comes before its last byte.
 async fn drop_rest(body: &mut Body) {
@@ -138,10 +105,6 @@ async fn drop_rest(body: &mut Body) {
 fn announced(headers: &HeaderMap) -> usize {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     length.unwrap_or(MAX_BATCH)
-}
-
-fn too_large(length: usize) -> Refusal {
-    Refusal::new(Reason::BatchTooLarge, BadBatch::TooLarge(length).to_string())
 }
 
 async fn read_submission(speaker: Speaker, bytes: Bytes) -> Result<Submission, Refusal> {

@@ -45,6 +45,7 @@ use crate::authn::{Identity, Verifier};
 use crate::authz::AccessControl;
 use crate::error::{Reason, Refusal};
 use crate::index::Searcher;
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::reads::Reads;
 use crate::sequencer::Queue;
@@ -85,8 +86,8 @@ pub struct Api {
     pub witnessed: Witnessed,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Room for bodies, in KiB.
-    pub room: Arc<Semaphore>,
+    /// Takes bodies in.
+    pub intake: Intake,
     reads: Semaphore,
 }
 
@@ -102,7 +103,6 @@ impl Api {
         witnessed: Witnessed,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let room = Arc::new(Semaphore::new(ingest::ROOM_KIB as usize));
         Self {
             verifier,
             access,
@@ -113,7 +113,7 @@ impl Api {
             searcher,
             witnessed,
             metrics,
-            room,
+            intake: Intake::default(),
             reads: Semaphore::new(READS),
         }
     }

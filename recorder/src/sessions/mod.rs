@@ -9,6 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,15 @@ pub use self::session::{LOST_AFTER_HEARTBEATS, MAX_HEARTBEAT, RECENT, SESSION_AG
 use self::chain::Chain;
 use self::session::{Session, is_too_old, same_speaker};
 use crate::error::{Reason, Refusal};
-use crate::submission::{Meaning, Speaker, Submission, Submitted};
+use crate::submission::{Meaning, Speaker, Submission, Submitted, pod_of};
 
 /// Most sessions that are remembered; the next one is refused (`too_many_sessions`).
 pub const MAX_SESSIONS: usize = 100_000;
+
+/// Most sessions of one workload (a pod) that are remembered, those included that have ended; the next one is refused
+/// (`too_many_of_workload`). Ids are remembered for a week: a sidecar that is started again every five minutes, as the kubelet
+/// does with one that crashes, begins 2,016 in that time.
+pub const MAX_SESSIONS_OF_WORKLOAD: usize = 2_500;
 
 /// How long a closed session's last entries are remembered for repeated deliveries.
 const REPEATS_AFTER_CLOSE: SignedDuration = SignedDuration::from_mins(10);
@@ -36,6 +42,8 @@ const REPEATS_AFTER_CLOSE: SignedDuration = SignedDuration::from_mins(10);
 #[derive(Debug, Default)]
 pub struct Sessions {
     sessions: HashMap<Uuid, Session>,
+    /// How many of them each pod has.
+    of_workload: HashMap<Workload, usize>,
     open: usize,
 }
 
@@ -56,9 +64,8 @@ impl Sessions {
     /// A [`Refusal`] for the first statement that does not fit: then nothing of the batch is recorded.
     pub fn plan(&self, submission: &Submission, now: Timestamp) -> Result<Vec<Step>, Refusal> {
         let known = self.sessions.get(&submission.session);
-        if known.is_none() && self.sessions.len() >= MAX_SESSIONS {
-            let message = format!("the recorder remembers at most {MAX_SESSIONS} sessions: try again later");
-            return Err(Refusal::new(Reason::TooManySessions, message));
+        if known.is_none() {
+            self.check_count(&submission.speaker.workload)?;
         }
         if known.is_some_and(|session| !same_speaker(&session.speaker, &submission.speaker)) {
             return Err(Refusal::new(Reason::ForeignSession, "the session belongs to another workload"));
@@ -68,6 +75,22 @@ impl Sessions {
             chain.step(known, statement).map_err(|refusal: Refusal| refusal.of_statement(number))
         };
         submission.statements.iter().enumerate().map(step).collect()
+    }
+
+    /// Is there a place for one more session of this workload?
+    fn check_count(&self, workload: &Workload) -> Result<(), Refusal> {
+        let own = self.of_workload.get(&pod_of(workload)).copied().unwrap_or_default();
+        if own >= MAX_SESSIONS_OF_WORKLOAD {
+            let message = format!(
+                "the recorder remembers at most {MAX_SESSIONS_OF_WORKLOAD} sessions of a pod, for a week: replace the pod"
+            );
+            return Err(Refusal::new(Reason::TooManyOfWorkload, message));
+        }
+        if self.sessions.len() >= MAX_SESSIONS {
+            let message = format!("the recorder remembers at most {MAX_SESSIONS} sessions: try again later");
+            return Err(Refusal::new(Reason::TooManySessions, message));
+        }
+        Ok(())
     }
 
     /// Records that a statement lies in the log.
@@ -85,9 +108,10 @@ impl Sessions {
         meaning: Meaning,
         Place { index, received }: Place,
     ) {
-        let open = &mut self.open;
+        let (open, of_workload) = (&mut self.open, &mut self.of_workload);
         let session = self.sessions.entry(id).or_insert_with(|| {
             *open += 1;
+            *of_workload.entry(pod_of(&speaker.workload)).or_default() += 1;
             Session::new(speaker.clone(), digest)
         });
         (session.next_seq, session.last, session.heard) = (seq + 1, digest, Instant::now());
@@ -144,7 +168,14 @@ impl Sessions {
     pub fn forget(&mut self, now: Timestamp) {
         let settled =
             |session: &Session| session.closed.is_some_and(|at| now.duration_since(at) > REPEATS_AFTER_CLOSE);
-        self.sessions.retain(|id, session| !(settled(session) && is_too_old(*id, now)));
+        let of_workload = &mut self.of_workload;
+        self.sessions.retain(|id, session| {
+            let forgotten = settled(session) && is_too_old(*id, now);
+            if forgotten {
+                leave(of_workload, &session.speaker.workload);
+            }
+            !forgotten
+        });
         let settled = self.sessions.values_mut().filter(|session| settled(session));
         settled.for_each(|session| session.recent = VecDeque::new());
     }
@@ -159,5 +190,15 @@ impl Sessions {
     pub fn hear_all(&mut self) {
         let now = Instant::now();
         self.sessions.values_mut().for_each(|session| session.heard = now);
+    }
+}
+
+/// One session less of this workload.
+fn leave(of_workload: &mut HashMap<Workload, usize>, workload: &Workload) {
+    if let Entry::Occupied(mut count) = of_workload.entry(pod_of(workload)) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }

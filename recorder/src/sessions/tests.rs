@@ -109,3 +109,26 @@ fn an_id_is_remembered_until_it_is_too_old_to_begin() {
     sessions.forget(later);
     assert_eq!(reason(&sessions, &batch(young, said()), later), Some(Reason::SeqTooOld), "not again");
 }
+
+#[test]
+fn a_workload_can_take_only_its_own_places() {
+    let now = Timestamp::now();
+    let mut sessions = Sessions::default();
+    let said = [statement(0, Meaning::Start(10)), statement(1, Meaning::End)];
+    let place = Place { index: 0, received: now };
+    for _ in 0..MAX_SESSIONS_OF_WORKLOAD {
+        let session = id(now, SESSION_AGE);
+        said.iter().for_each(|statement| sessions.apply(session, &speaker(), statement, place));
+    }
+    let begins = || batch(id(now, 0), vec![statement(0, Meaning::Start(10))]);
+    assert_eq!(reason(&sessions, &begins(), now), Some(Reason::TooManyOfWorkload));
+    let mut moved = begins();
+    moved.speaker.workload.node = Some("node-1".into());
+    assert_eq!(reason(&sessions, &moved, now), Some(Reason::TooManyOfWorkload), "it is the same pod");
+    let mut other = begins();
+    other.speaker.workload.pod_uid = "another".into();
+    assert_eq!(reason(&sessions, &other, now), None, "another pod has its own");
+    sessions.forget(now + REPEATS_AFTER_CLOSE + SignedDuration::from_secs(1));
+    assert_eq!(reason(&sessions, &begins(), now), None, "what is forgotten does not count");
+    assert!(sessions.of_workload.is_empty());
+}

@@ -1,0 +1,87 @@
+//! What one workload holds of the recorder keeps no other out.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Running, Site};
+use ledger::batch::{MAX_BATCH, MEDIA_TYPE};
+use ledger::call::Access;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// An answer within this time is prompt: the body of which one byte came is ended later.
+const PROMPT: Duration = Duration::from_secs(4);
+
+/// Two SQL texts of so many bytes are nearly one of the largest batches.
+const LARGE_SQL: usize = 15 << 20;
+
+/// A connection that announces a batch of `length` bytes. The recorder is asked to say when it wants the body.
+async fn announce(site: &Site, recorder: &Running, token: &str, length: usize) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(recorder.client.address).await.unwrap();
+    let mut stream = site.connector().connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let head = format!(
+        "POST /v1/batches HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-type: {MEDIA_TYPE}\r\ncontent-length: {length}\r\nexpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Waits until the recorder reads the body, and sends one byte of it.
+async fn begin(stream: &mut TlsStream<TcpStream>) {
+    let mut wanted = [0; 25];
+    stream.read_exact(&mut wanted).await.unwrap();
+    assert_eq!(&wanted, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"B").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_announces_much_and_sends_little_holds_up_nobody_else() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let greedy = site.issuer.token("agents", "greedy");
+    // The whole share, in two halves that the recorder waits for, and three more that wait behind them.
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let mut stream = announce(&site, &recorder, &greedy, MAX_BATCH / 2).await;
+        begin(&mut stream).await;
+        begun.push(stream);
+    }
+    let mut behind = Vec::new();
+    for _ in 0..3 {
+        behind.push(announce(&site, &recorder, &greedy, MAX_BATCH).await);
+    }
+
+    let mut other = site.speaker("agents", "billing");
+    let token = other.token.clone();
+    let recorded = async {
+        recorder.client.record(&token, &other.start(60)).await;
+        let large =
+            common::join([0; 2].map(|_| other.intent(&"x".repeat(LARGE_SQL), "SELECT", "a.b", Access::Read)));
+        recorder.client.record(&token, &large).await;
+    };
+    tokio::time::timeout(PROMPT, recorded)
+        .await
+        .expect("another workload's batches are acknowledged promptly");
+
+    // All the while the recorder waited for the first two, and did not begin with those behind them.
+    for stream in begun.iter_mut().chain(&mut behind) {
+        let said = tokio::time::timeout(Duration::from_millis(1), stream.read_u8()).await;
+        assert!(said.is_err(), "{said:?}");
+    }
+    let mut answer = String::new();
+    let first = &mut begun[0];
+    let ended = tokio::time::timeout(Duration::from_secs(20), async {
+        while !answer.contains("body_timeout") {
+            answer.push(char::from(first.read_u8().await.unwrap()));
+        }
+    });
+    ended.await.expect("a body of one byte is ended");
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    drop((begun, behind));
+    recorder.stop().await;
+}
