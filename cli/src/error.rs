@@ -102,4 +102,33 @@ impl CliError {
             _ => 2,
         }
     }
+
+    /// The same question may be answered later, without anyone doing anything: the recorder restarts, or is busy.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => matches!(status, 429 | 500..=599),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass() {
+        let refused =
+            |status| CliError::Refused { status, reason: "some".into(), message: "some".into() }.may_pass();
+        for status in [429, 500, 502, 503, 504] {
+            assert!(refused(status), "{status}");
+        }
+        for status in [400, 401, 403, 404, 410] {
+            assert!(!refused(status), "{status}");
+        }
+        assert!(CliError::Unreachable(runtime::client::ClientError::Unreachable("gone".into())).may_pass());
+        assert!(!CliError::NoToken.may_pass());
+        assert!(!CliError::Answer("not JSON".into()).may_pass());
+    }
 }

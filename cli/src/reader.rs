@@ -76,6 +76,11 @@ impl Reader {
         })
     }
 
+    /// Waits, while a way through the API server goes on.
+    pub(crate) fn pause(&self, time: Duration) {
+        self.runtime.borrow_mut().block_on(async { tokio::time::sleep(time).await });
+    }
+
     /// The log's key: the one that was typed, else what the cluster says.
     pub(crate) fn key(&self, typed: Option<&str>) -> Result<LogKeys, CliError> {
         read_key(typed.or(self.key.as_deref()).ok_or(CliError::NoKey)?)

@@ -12,4 +12,5 @@ mod promises;
 mod replay;
 mod rollback;
 mod stand;
+mod tail;
 mod witness;
