@@ -6,6 +6,7 @@ mod replay;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::civil::DateTime;
@@ -54,11 +55,36 @@ const PLUGIN: &str = "kubectl-bqwitness";
 
 /// Reads the command line, or ends the process and says what can be typed, under the name that it was called by.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Arguments {
+    try_parse(words).unwrap_or_else(|error| error.exit())
+}
+
+fn try_parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let words: Vec<_> = words.into_iter().collect();
     let mut command = named(words.first());
-    let matches = command.try_get_matches_from_mut(words).unwrap_or_else(|error| error.exit());
-    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    let matches = command.try_get_matches_from_mut(words)?;
+    let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    match empty_period(&arguments.command) {
+        None => Ok(arguments),
+        Some(what) => Err(command.error(ErrorKind::ValueValidation, what)),
+    }
 }
+
+/// What is wrong with a period that ends before it begins. It would find nothing, which looks like proof that nothing was.
+fn empty_period(command: &Command) -> Option<String> {
+    let (names, from, to) = match command {
+        Command::Search(search) => (SINCE_UNTIL, search.filter.since, search.filter.until),
+        Command::Tail(tail) => (SINCE_UNTIL, tail.filter.since, tail.filter.until),
+        Command::Export(export) => (SINCE_UNTIL, export.filter.since, export.filter.until),
+        Command::Sessions(sessions) => (SINCE_UNTIL, sessions.since, sessions.until),
+        Command::Replay(replay) => (SINCE_UNTIL, replay.since, replay.until),
+        Command::Coverage(coverage) => (("--from", "--to"), Some(coverage.from), coverage.to),
+        _ => return None,
+    };
+    let ((from_name, to_name), from, to) = (names, from?, to?);
+    (from > to).then(|| format!("{from_name} ({from}) is later than {to_name} ({to})"))
+}
+
+const SINCE_UNTIL: (&str, &str) = ("--since", "--until");
 
 fn named(program: Option<&OsString>) -> clap::Command {
     let file = program.map(Path::new).and_then(Path::file_name);
@@ -179,7 +205,7 @@ pub(crate) struct SearchArgs {
     pub(crate) reader: ReaderArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// How many calls at most.
+    /// How many calls at most. More than 500 are fetched in pages of 500.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     /// Only calls before this index: the next page.
@@ -223,7 +249,7 @@ pub(crate) struct SessionsArgs {
     /// Only sessions that go on.
     #[arg(long)]
     open: bool,
-    /// How many sessions at most.
+    /// How many sessions at most. More than 500 are fetched in pages of 500.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     /// Only sessions that began before this index: the next page.
@@ -244,7 +270,7 @@ pub(crate) struct ConnectionsArgs {
     /// Only what is in force: the last spec of each connection that is not deleted.
     #[arg(long)]
     pub(crate) current: bool,
-    /// How many entries at most.
+    /// How many entries at most. More than 500 are fetched in pages of 500.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     /// Only entries before this index: the next page.
@@ -491,6 +517,31 @@ mod tests {
             let help = named(Some(&program.into())).try_get_matches_from_mut([program, "search", "--help"]);
             let help = help.unwrap_err().to_string();
             assert!(help.contains(name), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_period_that_ends_before_it_begins_is_refused() {
+        for (words, refused) in [
+            ("search --since 2026-02-01 --until 2026-01-01", true),
+            ("tail --since 1h --until 2h", true),
+            ("sessions --since 2026-02-01 --until 2026-01-01", true),
+            ("replay --pod p --since 2026-02-01 --until 2026-01-01", true),
+            ("export -o x.bqw --since 2026-02-01 --until 2026-01-01", true),
+            ("coverage --from 2026-02-01 --to 2026-01-01", true),
+            ("search --since 2026-01-01 --until 2026-02-01", false),
+            ("search --since 2026-01-01 --until 2026-01-01", false),
+            ("search --since 2026-02-01", false),
+            ("search --until 2026-01-01", false),
+        ] {
+            let typed = ["bqwitness"].into_iter().chain(words.split(' ')).map(OsString::from);
+            match try_parse(typed) {
+                Ok(_) => assert!(!refused, "{words}"),
+                Err(error) => {
+                    assert!(refused && error.to_string().contains("is later than"), "{words}: {error}");
+                    assert_eq!(error.exit_code(), 2, "{words}");
+                }
+            }
         }
     }
 

@@ -40,10 +40,10 @@ pub(crate) struct ReplayArgs {
     connection: Option<String>,
     /// Only calls of this time or later: 2026-11-22 or 2026-11-22T10:00:00Z (UTC), or an age such as 24h or 7d.
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
-    since: Option<Timestamp>,
+    pub(super) since: Option<Timestamp>,
     /// Only calls before this time.
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
-    until: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
     /// With a session: also those that followed it in its pod, when the sidecar was restarted.
     #[arg(long)]
     successors: bool,
