@@ -5,9 +5,24 @@ use std::time::Instant;
 
 use bqwitness_tests::narrator::Narrator;
 use bqwitness_tests::story;
+use clap::Parser;
+
+/// Tells the whole story in about half a minute: two agents with different identities query a BigQuery emulator through their
+/// sidecars; the trail shows who ran what; a session is replayed; evidence is exported and verified; the recorder is stopped, and
+/// the next query is refused; one byte of the log is changed in a copy, and that is found.
+///
+/// `make demo` installs and builds what it needs. It stops what it starts and removes its files.
+#[derive(Debug, Parser)]
+#[command(
+    name = "demo",
+    after_help = "Exit status: 0 all of it was so; 1 something was not, or could not run; 130 interrupted.",
+    max_term_width = 110
+)]
+struct Arguments {}
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let Arguments {} = Arguments::parse();
     let start = Instant::now();
     let narrator = Narrator::for_people();
     narrator
@@ -28,5 +43,21 @@ async fn main() -> ExitCode {
             narrator.say(&format!("\nNOT SO: {trouble}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn whoever_asks_what_it_does_is_told_and_nothing_is_started() {
+        for (word, kind) in [("--help", ErrorKind::DisplayHelp), ("--fast", ErrorKind::UnknownArgument)] {
+            let told = Arguments::try_parse_from(["demo", word]).expect_err("it does not begin");
+            assert_eq!(told.kind(), kind, "{word}");
+        }
+        assert!(Arguments::try_parse_from(["demo"]).is_ok());
     }
 }
