@@ -1,9 +1,12 @@
 //! Connections: TLS, then HTTP/2 or HTTP/1.1, each within its limits, until the drain.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use http_body_util::BodyExt as _;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -38,6 +41,10 @@ pub const MAX_STREAMS: u32 = 64;
 
 /// An HTTP/2 peer is asked for a sign of life this often, and has as long to give one.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A peer has this long to answer the goodbye of a drain; one whose machine is gone never does. Then its connection ends, once no
+/// request of it is under way.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Takes connections until the drain, then lets those that are there finish their requests.
 pub async fn serve(
@@ -92,18 +99,65 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
         Err(_) => return tracing::debug!("no TLS in time"),
     };
-    let builder = builder();
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let (builder, requests) = (builder(), Requests::default());
+    let answers = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        let (one, answer) = (requests.one(), answers.call(request));
+        async move {
+            answer.await.map(|answer| answer.map(|body| body.map_frame(move |frame| one.goes_on(frame))))
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = drain.draining() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = requests.none_left() => return,
+            }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// How many requests of a connection are not answered to their end.
+#[derive(Clone, Debug, Default)]
+struct Requests(Arc<AtomicUsize>);
+
+impl Requests {
+    fn one(&self) -> OneRequest {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        OneRequest(self.clone())
+    }
+
+    /// Waits for [`GOODBYE`], and until there are none then.
+    async fn none_left(&self) {
+        loop {
+            tokio::time::sleep(GOODBYE).await;
+            if self.0.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Held until the last of its answer.
+#[derive(Debug)]
+struct OneRequest(Requests);
+
+impl OneRequest {
+    fn goes_on<T>(&self, frame: T) -> T {
+        frame
+    }
+}
+
+impl Drop for OneRequest {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
