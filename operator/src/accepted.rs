@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn groups_are_bounded_in_number_and_bytes() {
         let user = |groups: Vec<String>| UserInfo {
-            username: Some("alice".into()),
+            username: Some("dev-lead".into()),
             groups: Some(groups),
             ..UserInfo::default()
         };

@@ -33,7 +33,7 @@ const SECRET: &str = "zebrafish_roe";
 const SEARCHED: &str = "medaka_roe";
 
 async fn order(site: &Site, what: What) -> Answer {
-    let order = Order { by: "dana".into(), reason: "a customer asked".into(), what };
+    let order = Order { by: "security".into(), reason: "a customer asked".into(), what };
     let data = site.data();
     tokio::task::spawn_blocking(move || give(&data, &order, PATIENCE).unwrap()).await.unwrap()
 }
@@ -115,7 +115,7 @@ async fn a_deleted_text_is_gone_everywhere_and_the_log_says_so() {
     let entry = Entry::parse(entry.body()).unwrap().statement.to_vec();
     let said = Statement::parse(&entry).unwrap();
     let deleted = said.body.deleted.unwrap();
-    assert_eq!((said.kind.as_str(), deleted.by.as_str()), (kind::LOG_DELETED, "dana"));
+    assert_eq!((said.kind.as_str(), deleted.by.as_str()), (kind::LOG_DELETED, "security"));
     assert_eq!((deleted.digest, deleted.entries, deleted.named), (digest, vec![index], 1));
     let again = order(&site, What::DeleteTexts { entry: index }).await;
     assert!(!again.done && again.message.contains("deleted before"), "{}", again.message);
@@ -154,7 +154,7 @@ async fn orders_that_make_no_sense_are_refused() {
     assert_eq!(recorder.client.log_size().await, 1, "nothing was said");
     assert_eq!(std::fs::read_dir(site.data().join("orders")).unwrap().count(), 0, "nothing is left");
     recorder.stop().await;
-    let empty = Order { by: "dana".into(), reason: "x".into(), what: What::AddKey };
+    let empty = Order { by: "security".into(), reason: "x".into(), what: What::AddKey };
     assert!(give(&site.path("nowhere"), &empty, PATIENCE).is_err());
 }
 

@@ -47,8 +47,8 @@ const ALL: &[&str] = &["get entries", "list entries", "watch entries", "create e
 async fn review_token(Json(asked): Json<Value>) -> (StatusCode, Json<Value>) {
     assert!(asked["spec"]["audiences"].is_null(), "a user's token is for the API server");
     let status = match asked["spec"]["token"].as_str().unwrap() {
-        "alices-own" => {
-            json!({"authenticated": true, "user": {"username": "alice@example.com", "groups": ["sales-auditors"]}})
+        "users-own" => {
+            json!({"authenticated": true, "user": {"username": "auditor@example.com", "groups": ["sales-auditors"]}})
         }
         _ => json!({"authenticated": false}),
     };
@@ -179,12 +179,12 @@ async fn a_namespaces_reader_finds_its_own_and_nothing_else() {
     let asks = |token: String| Asks { client, token };
     let [one, both, all, nobody] =
         ["agents-auditor", "both", "everybodys", "nobody"].map(|name| asks(site.issuer.token("audit", name)));
-    let alice = asks("alices-own".into());
+    let user = asks("users-own".into());
 
     // Searches, sessions, and what follows the log.
     for (reader, found) in [
         (&one, vec!["SELECT 'apple'"]),
-        (&alice, vec!["SELECT 'pear'"]),
+        (&user, vec!["SELECT 'pear'"]),
         (&both, vec!["SELECT 'pear'", "SELECT 'apple'"]),
         (&all, vec!["SELECT 'plum'", "SELECT 'pear'", "SELECT 'apple'"]),
     ] {
@@ -277,15 +277,15 @@ async fn a_namespaces_reader_finds_its_own_and_nothing_else() {
     assert!(text.contains(command), "{text}");
     assert_eq!(one.refused("/v1/search?namespace=$(reboot)").await, (400, "bad_query".into()));
     assert_eq!(asks("mallorys".into()).refused("/v1/search").await, (401, "bad_token".into()));
-    let writes = client.post("alices-own", Speaker::new(String::new()).start(10).encode()).await;
+    let writes = client.post("users-own", Speaker::new(String::new()).start(10).encode()).await;
     assert_eq!(refusal(&writes), (401, "bad_token".into()), "a user's token is for reading");
 
     exports(&one, &both, &nobody).await;
     let access: access::Access = one.json("/v1/access").await;
     assert_eq!((access.reader.as_str(), access.everything), ("audit/agents-auditor", false));
     assert_eq!(access.clusters[0].namespaces.as_deref(), Some(&["agents".to_owned()][..]));
-    let access: access::Access = alice.json("/v1/access").await;
-    assert_eq!(access.reader, "user:alice@example.com");
+    let access: access::Access = user.json("/v1/access").await;
+    assert_eq!(access.reader, "user:auditor@example.com");
     assert!(all.json::<access::Access>("/v1/access").await.everything);
     let access: access::Access = nobody.json("/v1/access").await;
     assert_eq!(access.clusters[0].namespaces.as_deref(), Some(&[][..]));
@@ -356,18 +356,18 @@ async fn an_issuers_users_read_what_they_are_granted() {
     let token = |more: Value| {
         let mut claims = json!({
             "iss": "https://login.acme.example", "aud": "bqwitness", "exp": now + 600, "sub": "7",
-            "email": "alice@acme.example", "groups": ["agents-auditors"],
+            "email": "user@acme.example", "groups": ["agents-auditors"],
         });
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         login.sign(&claims)
     };
     let asks = |more: Value| Asks { client, token: token(more) };
-    let alice = asks(json!({}));
-    assert_eq!(alice.search("").await, ["SELECT 'apple'"]);
-    assert_eq!(alice.refused("/v1/search?namespace=sales").await, (403, "not_a_reader".into()));
-    assert_eq!(refusal(&alice.export(None).await), (403, "not_a_reader".into()));
-    let access: access::Access = alice.json("/v1/access").await;
-    assert_eq!((access.reader.as_str(), access.cluster.as_str()), ("user:alice@acme.example", "acme"));
+    let user = asks(json!({}));
+    assert_eq!(user.search("").await, ["SELECT 'apple'"]);
+    assert_eq!(user.refused("/v1/search?namespace=sales").await, (403, "not_a_reader".into()));
+    assert_eq!(refusal(&user.export(None).await), (403, "not_a_reader".into()));
+    let access: access::Access = user.json("/v1/access").await;
+    assert_eq!((access.reader.as_str(), access.cluster.as_str()), ("user:user@acme.example", "acme"));
     let root = asks(json!({"email": "root@acme.example"}));
     assert_eq!(root.search("").await, ["SELECT 'pear'", "SELECT 'apple'"]);
     assert_eq!(root.export(None).await.status(), 200);

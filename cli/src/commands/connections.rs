@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_happened_is_said_and_what_nobody_knows() {
-        assert_eq!(what(&accepted(1, Some("alice"))), "accepted");
+        assert_eq!(what(&accepted(1, Some("dev-lead"))), "accepted");
         assert_eq!(what(&accepted(1, None)), "accepted, nobody knows on whose word");
         let gone = |seen| ConnectionEntry { accepted: None, gone: Some(Gone { seen }), ..accepted(2, None) };
         assert_eq!((what(&gone(true)), what(&gone(false))), ("deleted", "found deleted"));

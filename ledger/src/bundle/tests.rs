@@ -141,7 +141,7 @@ fn a_deleted_blob_is_named_absent() {
     let contents = verify(&bytes).expect("a bundle").manifest.contents;
     assert_eq!((contents.blobs, contents.blobs_absent, contents.blobs_deleted), (2, 1, 0));
     // The log says that it was deleted in order: the bundle proves that too.
-    let (by, reason) = ("dana".to_owned(), "a customer asked".to_owned());
+    let (by, reason) = ("security".to_owned(), "a customer asked".to_owned());
     let deleted = BlobDeleted { digest, by, reason, entries: vec![1], named: 1 };
     log.leaves.pop(); // the export's
     log.recorder_says(2, kind::LOG_DELETED, Body { deleted: Some(deleted), ..Body::default() });
@@ -150,7 +150,7 @@ fn a_deleted_blob_is_named_absent() {
     let contents = verify(&bytes).expect("a bundle").manifest.contents;
     assert_eq!((contents.blobs, contents.blobs_absent, contents.blobs_deleted), (2, 1, 1));
     let deletion = &contents.deletions[0];
-    assert_eq!((deletion.index, deletion.digest, deletion.by.as_str()), (8, digest, "dana"));
+    assert_eq!((deletion.index, deletion.digest, deletion.by.as_str()), (8, digest, "security"));
 }
 
 fn witness(number: u8) -> WitnessSigner {

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_stored_generation_is_entered_with_who_asked_for_it() {
-        let noted = accepted("alice", &spec("acme-three")).to_annotation();
+        let noted = accepted("dev-lead", &spec("acme-three")).to_annotation();
         let [one] = &notices(&connection(&json!({names::ACCEPTED_ANNOTATION: noted})))[..] else { panic!() };
         let said = one.body.accepted.as_ref().unwrap();
         assert_eq!((one.connection.uid.as_str(), one.connection.generation), ("u-1", 3));
@@ -111,13 +111,13 @@ mod tests {
             one.connection.spec_digest,
             "the digest is of the spec that is entered"
         );
-        assert_eq!(said.by.as_ref().unwrap().user, "alice");
+        assert_eq!(said.by.as_ref().unwrap().user, "dev-lead");
         assert_eq!((said.spec["project"].as_str(), said.superseded), (Some("acme-three"), false));
     }
 
     #[test]
     fn a_note_on_another_spec_names_nobody() {
-        let stale = accepted("alice", &spec("acme-two")).to_annotation();
+        let stale = accepted("dev-lead", &spec("acme-two")).to_annotation();
         for annotations in [json!({names::ACCEPTED_ANNOTATION: stale}), json!({})] {
             let [one] = &notices(&connection(&annotations))[..] else { panic!() };
             assert_eq!(one.body.accepted.as_ref().unwrap().by, None);
@@ -126,9 +126,12 @@ mod tests {
 
     #[test]
     fn superseded_generations_come_first_and_in_order() {
-        let before = [(1, "acme-one", "alice"), (2, "acme-two", "bob")].map(|(generation, project, user)| {
-            Before { generation, accepted: Some(accepted(user, &spec(project))), spec: spec(project) }
-        });
+        let before =
+            [(1, "acme-one", "dev-lead"), (2, "acme-two", "bob")].map(|(generation, project, user)| Before {
+                generation,
+                accepted: Some(accepted(user, &spec(project))),
+                spec: spec(project),
+            });
         let annotations = json!({
             names::ACCEPTED_ANNOTATION: accepted("carol", &spec("acme-three")).to_annotation(),
             names::ACCEPTED_BEFORE_ANNOTATION: Before::to_annotation(&before),
@@ -141,6 +144,9 @@ mod tests {
                 (notice.connection.generation, said.by.unwrap().user, said.superseded)
             })
             .collect();
-        assert_eq!(found, [(1, "alice".into(), true), (2, "bob".into(), true), (3, "carol".into(), false)]);
+        assert_eq!(
+            found,
+            [(1, "dev-lead".into(), true), (2, "bob".into(), true), (3, "carol".into(), false)]
+        );
     }
 }

@@ -252,11 +252,11 @@ mod tests {
     #[test]
     fn a_user_is_whom_the_api_server_names() {
         let read = |status| user(serde_json::from_value(status).expect("a status"), "prod");
-        let named = json!({ "username": "alice@example.com", "uid": "u", "groups": ["auditors"], "extra": {"k": ["v"]} });
-        let alice = read(json!({ "authenticated": true, "user": named })).expect("good");
+        let named = json!({ "username": "auditor@example.com", "uid": "u", "groups": ["auditors"], "extra": {"k": ["v"]} });
+        let user = read(json!({ "authenticated": true, "user": named })).expect("good");
         assert_eq!(
-            (alice.name.as_str(), alice.cluster.as_str(), alice.groups),
-            ("alice@example.com", "prod", vec!["auditors".to_owned()])
+            (user.name.as_str(), user.cluster.as_str(), user.groups),
+            ("auditor@example.com", "prod", vec!["auditors".to_owned()])
         );
         for bad in
             [json!({}), json!({ "authenticated": true }), json!({ "authenticated": false, "user": named })]

@@ -13,7 +13,7 @@ use crate::formats::the_schema_holds;
 use crate::stand::{Stand, query};
 
 async fn order(stand: &Stand, what: What) -> Answer {
-    let order = Order { by: "dana".into(), reason: "a customer asked".into(), what };
+    let order = Order { by: "security".into(), reason: "a customer asked".into(), what };
     let data = stand.data();
     let given = tokio::task::spawn_blocking(move || give(&data, &order, Duration::from_secs(60)).unwrap());
     let answer = given.await.unwrap();
@@ -84,11 +84,11 @@ async fn a_sidecar_goes_on_and_bundles_hold_by_either_key() {
     let said_by = contents["deletions"][0]["index"].as_u64().unwrap();
     assert!(deleted.entries.contains(&said_by), "{told}");
     let not_proved = told["notProved"].to_string();
-    assert!(not_proved.contains("that dana had deleted"), "{not_proved}");
+    assert!(not_proved.contains("that security had deleted"), "{not_proved}");
     let data = stand.data().display().to_string();
     let whole = desk.run(&["verify-log", &data, "--key", "old.vkey"]).await;
     assert_eq!(whole.code, Some(0), "the old key vouches for the new one: {}", whole.stdout);
-    assert!(whole.stdout.contains("deleted by dana"), "{}", whole.stdout);
+    assert!(whole.stdout.contains("deleted by security"), "{}", whole.stdout);
     let kinds = the_schema_holds(&log::leaves(&stand.data()).unwrap());
     assert!(kinds.contains("log.key") && kinds.contains("log.deleted"), "{kinds:?}");
 }
