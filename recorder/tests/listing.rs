@@ -103,6 +103,17 @@ async fn sessions_are_listed() {
 
     // What is refused after its intent is found as refused, too.
     assert_eq!(client.search("refused=true").await.calls.len(), 2);
+    let of_busy = format!("session={}", busy.session);
+    for (query, calls) in [
+        ("pod=billing-0", 4),
+        ("pod=etl-0", 1),
+        ("pod=etl", 0),
+        ("connection=agents/main", 5),
+        ("connection=agents/other", 0),
+        (&of_busy, 4),
+    ] {
+        assert_eq!(client.search(query).await.calls.len(), calls, "{query}");
+    }
 
     asked_for(client, &all).await;
     only_readers_ask(&site, client).await;
