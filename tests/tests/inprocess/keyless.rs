@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bqwitness_proxy::identity::placeholder::LIFETIME;
 use bqwitness_tests::google::{self, Behaviour, audience, principal, service_account};
 use bqwitness_tests::identity::{Cluster, Pod};
 use http::{HeaderMap, Request, StatusCode};
@@ -131,6 +132,25 @@ async fn a_placeholder_is_good_at_its_own_sidecar_only() {
     let refusals: Vec<_> = intents.iter().map(refused).collect();
     let foreign = Some("placeholder_foreign");
     assert_eq!(refusals, [foreign, foreign, foreign, Some("no_token"), None]);
+}
+
+/// One thread: the clock is put forward, which both sides' timers see.
+#[tokio::test]
+async fn a_placeholder_expires() {
+    let keyless = Keyless::new().await;
+    let sidecar = keyless.sidecar().await;
+    let bearer = format!("Bearer {}", placeholder(&sidecar).await);
+    assert_eq!(keyless.ask(&sidecar, QUERIES, &[("authorization", &bearer)]).await.0, StatusCode::OK);
+    tokio::time::pause();
+    tokio::time::advance(LIFETIME).await;
+    tokio::time::resume();
+    let (status, body) = keyless.ask(&sidecar, QUERIES, &[("authorization", &bearer)]).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
+    assert!(error(&body).1.contains("has expired"), "{body}");
+    assert_eq!(keyless.seen.lock().unwrap().len(), 1, "BigQuery hears nothing of it");
+    let intents = keyless.end(sidecar).await;
+    let refusals: Vec<_> = intents.iter().map(refused).collect();
+    assert_eq!(refusals, [None, Some("placeholder_expired")]);
 }
 
 /// The agent has got a token of its own: BigQuery never sees it, and the record says that it was there.
