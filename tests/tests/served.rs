@@ -88,6 +88,13 @@ async fn go_checks_a_log_over_https() {
     let whole = check();
     assert!(whole.success(), "{}", whole.said());
     assert!(whole.stdout.starts_with(&format!("verified {size} entries, root ")), "{}", whole.stdout);
+    // That it was read is an entry of its own; further looks within a minute belong to it.
+    let begun = std::time::Instant::now();
+    while stand.published() == size {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "no entry says that the log was read");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let size = stand.published();
 
     for (name, named) in
         [("tile/0/000", "tile/0/000"), ("tile/entries/000", "entry 1"), ("tile/0/001.p", "tile/1/000.p/1")]
