@@ -134,11 +134,13 @@ impl Requests {
         OneRequest(self.clone())
     }
 
-    /// Waits for [`GOODBYE`], and until there are none then.
+    /// Waits until there are none at two looks that are [`GOODBYE`] apart: the end of the last answer may still be on its way out.
     async fn none_left(&self) {
+        let mut none = false;
         loop {
             tokio::time::sleep(GOODBYE).await;
-            if self.0.load(Ordering::SeqCst) == 0 {
+            let before = std::mem::replace(&mut none, self.0.load(Ordering::SeqCst) == 0);
+            if before && none {
                 return;
             }
         }
