@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bqwitness_recorder::api::certificate::Certificate;
 use bqwitness_recorder::api::server;
 use bqwitness_recorder::api::stall::Patience;
-use bqwitness_recorder::app::App;
+use bqwitness_recorder::app::{App, DRAIN_LIMIT};
 use bqwitness_recorder::authn::source::Location;
 use bqwitness_recorder::authn::verifier::Means;
 use bqwitness_recorder::metrics::Metrics;
@@ -25,6 +25,24 @@ use tokio_rustls::client::TlsStream;
 async fn tls(site: &Site, address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     site.connector().connect("localhost".try_into().unwrap(), stream).await.unwrap()
+}
+
+/// What is left of a peer whose machine is gone: its HTTP/2 connection answers no goodbye.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_http2_peer_does_not_hold_up_the_end() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let mut peer = tls(&site, recorder.client.address).await;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    peer.write_all(&settings).await.unwrap();
+    let mut answered = [0; 9];
+    peer.read_exact(&mut answered).await.unwrap();
+    assert_eq!(answered[3], 4, "it speaks HTTP/2: SETTINGS come first");
+    let asked = Instant::now();
+    recorder.stop().await;
+    assert!(asked.elapsed() < DRAIN_LIMIT, "it waited for a peer that is gone: {:?}", asked.elapsed());
+    drop(peer);
 }
 
 #[tokio::test(flavor = "multi_thread")]
