@@ -14,8 +14,9 @@ use super::config::{CertificateFrom, Config};
 use crate::certificate::issue::{self, Held};
 use crate::certificate::keeper::Stored;
 
-/// What recorder and Secret have in common: the names of `kubernetes.io/tls`.
-const FILES: [&str; 2] = ["tls.crt", "tls.key"];
+/// What recorder and Secret have in common: the names of `kubernetes.io/tls`. Written in this order: who has waited for the
+/// certificate finds its key there.
+const FILES: [&str; 2] = ["tls.key", "tls.crt"];
 
 /// And who vouches for it.
 const BUNDLE: &str = "ca.crt";
