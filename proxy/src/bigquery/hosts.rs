@@ -10,7 +10,7 @@
 pub enum HostClass {
     /// Every request to it is a BigQuery call.
     BigQuery,
-    /// Google's shared API host: BigQuery's by path ([`is_bigquery_path`]), so it has to be looked into.
+    /// Google's shared API host: BigQuery's by path ([`super::is_bigquery_path`]), so it has to be looked into.
     SharedGoogle,
     /// Another Google API.
     OtherGoogle,
@@ -47,15 +47,6 @@ pub fn classify_host(host: &str) -> HostClass {
     } else {
         HostClass::OtherGoogle
     }
-}
-
-/// Is this path on a shared host ([`HostClass::SharedGoogle`]) to be treated as a BigQuery call? Deliberately wide: all
-/// that has `bigquery` in its decoded path, and the batch paths that can carry calls of any API.
-#[must_use]
-pub fn is_bigquery_path(path: &str) -> bool {
-    let decoded = super::path::decode_twice(path).to_ascii_lowercase();
-    let mut segments = decoded.split(['/', '\\', ':']).filter(|segment| !segment.is_empty());
-    decoded.contains("bigquery") || segments.next() == Some("batch")
 }
 
 /// The host's name alone: lower case, without port and final dot.
@@ -128,36 +119,6 @@ mod tests {
             (":443", HostClass::Other),
         ] {
             assert_eq!(classify_host(host), class, "{host}");
-        }
-    }
-
-    #[test]
-    fn shared_hosts_serve_bigquery_by_path() {
-        for path in [
-            "/bigquery/v2/projects",
-            "/upload/bigquery/v2/projects/p/jobs",
-            "/resumable/upload/bigquery/v2/projects/p/jobs",
-            "/batch/bigquery/v2",
-            "/batch",
-            "//bigquery/v2",
-            "/%62igquery/v2",
-            "/%2562igquery/v2",
-            "/BigQuery/v2",
-            "/discovery/v1/apis/bigquery/v2/rest",
-            "//batch/",
-            "/./bigquery/v2",
-        ] {
-            assert!(is_bigquery_path(path), "{path}");
-        }
-        for path in [
-            "/",
-            "/storage/v1/b",
-            "/oauth2/v3/certs",
-            "/discovery/v1/apis",
-            "/upload/storage/v1/b",
-            "/storage/batch",
-        ] {
-            assert!(!is_bigquery_path(path), "{path}");
         }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! | module | says |
 //! |---|---|
-//! | `hosts` | which hosts are BigQuery's |
+//! | `hosts`, `lookalike` | which hosts are BigQuery's, and which paths on others |
 //! | `methods`, `method_table`, `sister_table`, `grpc` | which method a path names |
 //! | `path` | decoding and redaction |
 //! | `json`, `request` | bodies that every reader reads alike, and the parts of them that matter |
@@ -25,6 +25,7 @@ mod grpc;
 mod hosts;
 mod intent;
 mod json;
+mod lookalike;
 mod method_table;
 mod methods;
 mod path;
@@ -39,8 +40,9 @@ pub mod upload;
 mod walk;
 
 pub use answer::{Answer, read_answer};
-pub use hosts::{HostClass, classify_host, google_labels, is_bigquery_path};
+pub use hosts::{HostClass, classify_host, google_labels};
 pub use intent::{Understood, intent};
+pub use lookalike::is_bigquery_path;
 pub use method_table::REVISION;
 pub use path::{decode_lossy as decode_parameter, decode_twice as decode_path};
 pub use recognise::{BodyPlan, MAX_DECIDING_BODY, Recognised, Upload, other, recognise};

@@ -5,7 +5,8 @@ use ledger::call::{
     Access, HttpTarget, Intent, JobReference, MAX_PATH, OTHER_METHOD, TableUse, UNKNOWN_METHOD,
 };
 
-use super::hosts::{HostClass, classify_host, is_bigquery_path};
+use super::hosts::{HostClass, classify_host};
+use super::lookalike::{begins_as_bigquery, is_bigquery_path};
 use super::methods::{self, Resource};
 use super::path::{cut, identifier, parameters, recorded};
 use super::refusal::Refusal;
@@ -115,11 +116,15 @@ pub fn recognise(verb: &Method, host: &str, uri: &Uri, headers: &HeaderMap) -> R
         .unwrap_or_else(|refusal| unknown(target, refusal))
 }
 
-/// A call of another Google API. It is not looked into, beyond its head: one line in the record, and on.
+/// A call of another Google API. It is not looked into, beyond its head: one line in the record, and on. A path of
+/// BigQuery's is no call of that API, whose server would at best refuse it: it is unknown.
 #[must_use]
 pub fn other(verb: &Method, host: &str, uri: &Uri) -> Recognised {
     let host = cut(host.to_ascii_lowercase(), MAX_HOST);
     let http = HttpTarget { verb: verb.to_string(), host, path: recorded(uri.path(), uri.query()) };
+    if begins_as_bigquery(uri.path()) {
+        return unknown(http, unknown_method(verb, uri.path(), "a path of BigQuery's on another API's host"));
+    }
     Recognised { http, ..blank(OTHER_METHOD, Access::Read, BodyPlan::Bulk) }
 }
 
@@ -128,6 +133,10 @@ const MAX_HOST: usize = 253 + 6;
 
 fn unknown(http: HttpTarget, refusal: Refusal) -> Recognised {
     Recognised { http, refusal: Some(refusal), ..blank(UNKNOWN_METHOD, Access::Write, BodyPlan::Bulk) }
+}
+
+fn unknown_method(verb: &Method, path: &str, hint: &'static str) -> Refusal {
+    Refusal::UnknownMethod { verb: verb.to_string(), path: cut(path.to_owned(), MAX_PATH), hint }
 }
 
 fn blank(method: &'static str, access: Access, body: BodyPlan) -> Recognised {
@@ -148,8 +157,7 @@ fn blank(method: &'static str, access: Access, body: BodyPlan) -> Recognised {
 
 fn named(verb: &Method, host: &str, uri: &Uri, headers: &HeaderMap) -> Result<Recognised, Refusal> {
     let path = uri.path();
-    let unknown =
-        |hint| Refusal::UnknownMethod { verb: verb.to_string(), path: cut(path.to_owned(), MAX_PATH), hint };
+    let unknown = |hint| unknown_method(verb, path, hint);
     one_meaning(headers)?;
     if grpc::is_grpc(headers) {
         let (name, access) =

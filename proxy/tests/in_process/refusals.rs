@@ -7,9 +7,10 @@ use ledger::call::CallResult;
 use serde_json::Value;
 
 use crate::stand::client::{Agent, nothing, request, request2, text};
-use crate::stand::{BIGQUERY, Stand};
+use crate::stand::{BIGQUERY, CLOUD_STORAGE, OAUTH, Stand};
 
 const QUERIES: &str = "/bigquery/v2/projects/p/queries";
+const READ_ROWS: &str = "google.cloud.bigquery.storage.v1.BigQueryRead/ReadRows";
 
 fn error(answer: &str) -> (String, String) {
     let answer: Value = serde_json::from_str(answer).unwrap();
@@ -162,4 +163,53 @@ async fn a_refusal_is_read_by_those_who_are_still_sending() {
     let path = "/upload/bigquery/v2/projects/p/jobs?uploadType=resumable&upload_id=x";
     let (head, answer) = agent.ask(request("PUT", BIGQUERY, path).body(text(large)).unwrap()).await;
     assert_eq!((head.status, error(&answer).0.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "backendError"));
+}
+
+/// Google's front ends may go by path: no host that is looked into is a way round.
+#[tokio::test]
+async fn bigquerys_paths_on_other_hosts_are_refused_and_recorded() {
+    let stand = Stand::new().await;
+    let mut expected = Vec::new();
+    for (host, target) in [
+        (CLOUD_STORAGE, QUERIES),
+        (CLOUD_STORAGE, "//bigquery/v2/projects/p/queries"),
+        (CLOUD_STORAGE, "/storage/v1/../../bigquery/v2/projects/p/queries"),
+        (CLOUD_STORAGE, "/%2562igquery/v2/projects/p/queries"),
+        (CLOUD_STORAGE, "https://storage.googleapis.com/bigquery/v2/projects/p/queries"),
+        (CLOUD_STORAGE, "/upload/bigquery/v2/projects/p/jobs?uploadType=resumable"),
+        (CLOUD_STORAGE, "/batch/bigquery/v2"),
+        (OAUTH, QUERIES),
+        (OAUTH, "/$rpc/google.cloud.bigquery.v2.JobService/Query"),
+    ] {
+        // As an agent may write it: names in upper case, with a dot at their end.
+        let name = format!("{}.", host.to_ascii_uppercase());
+        let mut agent = Agent::http1_through(&stand, &format!("{name}:443"), host).await;
+        let asked = request("POST", &name, target).body(text(r#"{"query":"DELETE FROM a.b WHERE TRUE"}"#));
+        let (head, answer) = agent.ask(asked.unwrap()).await;
+        assert_eq!(head.status, StatusCode::FORBIDDEN, "{host} {target}: {answer}");
+        assert_eq!(error(&answer).0, "accessDenied");
+        expected.push((host.to_owned(), "unknown".to_owned(), Some("unknown_method".to_owned()), false));
+    }
+    let mut agent = Agent::http2(&stand, CLOUD_STORAGE).await;
+    for service in ["google.cloud.bigquery.v2.JobService/InsertJob", READ_ROWS] {
+        let asked = request2("POST", CLOUD_STORAGE, &format!("/{service}"))
+            .header("content-type", "application/grpc")
+            .body(text("\0\0\0\0\0"));
+        let (head, _) = agent.ask(asked.unwrap()).await;
+        assert_eq!(head.headers["grpc-status"], "7", "{service}");
+        expected.push((CLOUD_STORAGE.into(), "unknown".into(), Some("unknown_method".into()), false));
+    }
+    assert!(stand.upstream.arrived().is_empty());
+
+    let object = "/upload/storage/v1/b/bigquery/o";
+    let (head, _) = agent.ask(request2("POST", CLOUD_STORAGE, object).body(text("rows")).unwrap()).await;
+    assert_eq!(head.status, StatusCode::OK, "another API's own calls go on");
+    expected.push((CLOUD_STORAGE.into(), "other".into(), None, true));
+    let calls = stand.calls(expected.len()).await.into_iter();
+    let recorded = calls.map(|call| {
+        let forwarded = call.outcome().forwarded;
+        (call.intent.http.host, call.intent.method, call.intent.refused, forwarded)
+    });
+    assert_eq!(recorded.collect::<Vec<_>>(), expected);
+    assert_eq!(stand.upstream.arrived(), [format!("POST {object}")]);
 }

@@ -229,3 +229,23 @@ fn sister_services_have_methods_of_their_own() {
         assert_eq!(refused, Err("unknown_method"), "{host}{target}");
     }
 }
+
+#[test]
+fn bigquerys_paths_on_other_hosts_are_unknown() {
+    let asked = |host: &str, target: &str| other(&Method::POST, host, &target.parse().expect("target"));
+    for (host, target) in [
+        ("storage.googleapis.com", "/bigquery/v2/projects/p/queries?key=s3cret"),
+        ("OAuth2.googleapis.com", "/upload/bigquery/v2/projects/p/jobs?uploadType=resumable"),
+        ("pubsub.googleapis.com", "/google.cloud.bigquery.v2.JobService/InsertJob"),
+        ("storage.googleapis.com", "https://storage.googleapis.com/x/../bigquery/v2/projects/p/queries"),
+    ] {
+        let refused = asked(host, target);
+        assert_eq!((refused.method, refused.http.host), (UNKNOWN_METHOD, host.to_ascii_lowercase()));
+        assert!(!refused.http.path.contains("s3cret"));
+        let refusal = refused.refusal.expect("refused");
+        assert_eq!(refusal.category(), "unknown_method", "{target}");
+        assert!(!refusal.to_string().contains("s3cret"));
+    }
+    let object = asked("storage.googleapis.com", "/upload/storage/v1/b/bigquery/o?uploadType=media");
+    assert_eq!((object.method, object.check()), (OTHER_METHOD, Ok(())));
+}

@@ -87,7 +87,12 @@ pub async fn tunnel(proxy: SocketAddr, connect: &str) -> Result<TcpStream, Strin
 impl Agent {
     /// Speaks HTTP/1.1, and offers no ALPN, as `bq` and Node do.
     pub async fn http1(stand: &Stand, host: &str) -> Self {
-        let stream = tls(stand, &format!("{host}:443"), host, &[]).await.unwrap();
+        Self::http1_through(stand, &format!("{host}:443"), host).await
+    }
+
+    /// The same, through a tunnel that is asked for in this spelling.
+    pub async fn http1_through(stand: &Stand, connect: &str, host: &str) -> Self {
+        let stream = tls(stand, connect, host, &[]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), None);
         let mut builder = http1::Builder::new();
         let (sender, connection) =

@@ -30,6 +30,11 @@ use self::upstream::Upstream;
 pub const BIGQUERY: &str = "bigquery.googleapis.com";
 pub const STORAGE: &str = "bigquerystorage.googleapis.com";
 pub const CONNECTION: &str = "bigqueryconnection.googleapis.com";
+pub const CLOUD_STORAGE: &str = "storage.googleapis.com";
+pub const OAUTH: &str = "oauth2.googleapis.com";
+
+/// The names under which the upstream answers.
+const GOOGLES: [&str; 6] = [BIGQUERY, STORAGE, CONNECTION, CLOUD_STORAGE, OAUTH, "www.googleapis.com"];
 
 /// The longest that anything here takes; a test that waits longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,8 +65,7 @@ impl Stand {
     async fn build(more: &[&str], upstream_alpn: &[&[u8]]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = TestCa::new(dir.path());
-        let mut google =
-            ServerConfig::clone(&ca.server(&[BIGQUERY, STORAGE, CONNECTION, "www.googleapis.com"]));
+        let mut google = ServerConfig::clone(&ca.server(&GOOGLES));
         google.alpn_protocols = upstream_alpn.iter().map(|name| name.to_vec()).collect();
         let upstream = Upstream::start(Arc::new(google)).await;
         let recorder = Recorder::start(ca.server(&["localhost"])).await;
@@ -83,7 +87,7 @@ impl Stand {
             "--deliver-timeout=1".into(),
             "--credential=passthrough".into(),
         ];
-        for name in [BIGQUERY, STORAGE, CONNECTION, "www.googleapis.com"] {
+        for name in GOOGLES {
             flags.push(format!("--resolve={name}:443={}", upstream.address));
         }
         flags.push("--drain-timeout=5".into());
