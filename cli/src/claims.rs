@@ -1,6 +1,9 @@
 //! What a verified bundle proves, what it leaves open, and what rests on whom, in words.
 
+mod authority;
+
 use jiff::Timestamp;
+use ledger::authority::Authority;
 use ledger::bundle::PAGE;
 use ledger::bundle::manifest::{Contents, Manifest, Range, Scope};
 use ledger::bundle::verify::Report;
@@ -52,7 +55,7 @@ impl Claims {
             time_text(report.exported),
             report.reader
         );
-        let (mut proved, mut open) = (proved(report), open(manifest));
+        let (mut proved, mut open) = (proved(report), open(manifest, &report.authority));
         match page {
             Page::Same => proved.push("page.html shows what the entries say".into()),
             Page::Other => open.push(
@@ -82,10 +85,11 @@ fn proved(report: &Report) -> Vec<String> {
     match &report.manifest.scope {
         Scope::Everything(range) => proved.push(whole_range(range)),
         Scope::Sessions { .. } => proved.push(
-            "of the sessions here no statement is missing from their first to their last one here, but for what the log names as missing".into(),
+            "of the agents' sessions here no statement is missing from their first to their last one here, but for what the log names as missing".into(),
         ),
         Scope::Calls { .. } => {}
     }
+    proved.extend(authority::proved(&report.authority));
     for gap in &contents.gaps {
         proved.push(format!(
             "the log itself names a gap: session {} lacks statements {} to {}",
@@ -102,12 +106,14 @@ fn whole_range(range: &Range) -> String {
     format!("everything is here: no entry that the log has of the time from {since} to {until} is missing")
 }
 
-/// What a bundle with this manifest leaves open.
-pub(crate) fn open(manifest: &Manifest) -> Vec<String> {
+/// What a bundle with this manifest, whose entries say this of authority, leaves open.
+pub(crate) fn open(manifest: &Manifest, authority: &Authority) -> Vec<String> {
     let contents = &manifest.contents;
     let mut open = Vec::new();
     match &manifest.scope {
-        Scope::Everything(_) => {}
+        Scope::Everything(range) => open.extend(range.since.map(|since| {
+            format!("what operators had said before {} UTC, but for what the recorder's index chose of it", time_text(since))
+        })),
         Scope::Sessions { .. } => open.push(
             "that there was no other session that fits the filter: the recorder's index chose them".into(),
         ),
@@ -115,6 +121,13 @@ pub(crate) fn open(manifest: &Manifest) -> Vec<String> {
             "that no other call fits the filter: the recorder's index chose them. Export without such a filter to have that proved".into(),
         ),
     }
+    if !matches!(manifest.scope, Scope::Everything(_)) {
+        open.push(
+            "that operators said nothing else of these connections and pods: the recorder's index chose that too"
+                .into(),
+        );
+    }
+    open.extend(authority::open(authority));
     open.extend(absent_texts(contents));
     if contents.open_calls > 0 {
         open.push(format!("how {} ended: no outcome is here", counted(contents.open_calls, "call")));
@@ -139,7 +152,11 @@ fn absent_texts(contents: &Contents) -> Vec<String> {
 }
 
 fn rests(report: &Report) -> Vec<String> {
-    vec![
+    let told = report.authority.connections() + report.authority.pods() > 0;
+    let operators = told.then(|| {
+        "the clusters' API servers and the operators: who asked for a connection's spec, and which pods ran without a sidecar".into()
+    });
+    let mut rests: Vec<String> = vec![
         "the cluster and the recorder: that each speaker is the workload that its token named".into(),
         "the sidecars: that they told what they saw; what an agent says of itself is marked as claimed"
             .into(),
@@ -148,7 +165,9 @@ fn rests(report: &Report) -> Vec<String> {
             time_text(report.exported)
         ),
         history(report),
-    ]
+    ];
+    rests.splice(2..2, operators);
+    rests
 }
 
 /// On whom it rests that this is the log's only history.

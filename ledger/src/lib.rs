@@ -22,10 +22,12 @@
 //! | [`cosignature`], [`policy`] | what witnesses sign, and whose cosignatures are enough |
 //! | [`search`] | what is asked of the recorder's index, and its answer |
 //! | [`coverage`] | when each pod was under recording, and why it was not |
+//! | [`authority`] | under which generation of a connection calls ran, and who asked for that |
 //! | [`verify`] | the one verifier of a whole log |
 //! | [`witness`] | what a witness decides |
 //! | [`bundle`] | a part of a log that proves itself: its file, its writer, its verifier |
 
+pub mod authority;
 pub mod batch;
 pub mod blob;
 pub mod bundle;

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
                 report.bytes,
                 report.export
             )))?;
-            let open = claims::open(&report.manifest);
+            let open = claims::open(&report.manifest, &report.authority);
             open.iter().try_for_each(|line| out.line(&printable(&format!("Not proved: {line}"))))?;
             out.line(&printable(&format!("Anyone can check it: bqwitness verify {file} --key LOG.vkey")))?;
         }

@@ -101,6 +101,7 @@ fn as_json(report: &Report, page: Page, claims: &Claims) -> serde_json::Value {
         "size": report.checkpoint.size,
         "manifest": report.manifest,
         "manifestDigest": report.digest,
+        "authority": { "generations": report.authority.generations(), "entries": report.authority.versions() },
         "export": { "index": report.export, "received": report.exported, "reader": report.reader },
         "witnesses": report.witnesses.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
         "witnessed": report.witnessed,

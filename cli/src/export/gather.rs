@@ -80,11 +80,11 @@ impl Gathering<'_> {
         let (mut named, mut named_by) = (Named::new(), HashMap::new());
         for place in places {
             // Between the entries of some sessions lie others', which not every reader may see.
-            if !readable.contains_key(&place) && self.selection.picks.is_filtered() {
+            if !readable.contains_key(&place) && self.selection.picks.may_skip(place) {
                 continue;
             }
             let (entry, statement) = read(&readable, place)?;
-            if self.selection.picks.keeps(&entry, &statement) {
+            if self.selection.picks.keeps(place, &entry, &statement) {
                 // What does not hold is found again, and reported, when the bundle is verified.
                 let _found_again = name_blobs(&mut named, &statement);
                 statement.blobs.values().for_each(|blob| {
@@ -138,7 +138,9 @@ impl Gathering<'_> {
             let (entry, statement) = read(readable, *place)?;
             let leaf = leaf(readable, *place)?;
             let _found_again = self.tally.entry(*place, &leaf_hash(leaf), &entry, &statement);
-            self.first_received = self.first_received.or(Some(entry.envelope.received));
+            // A spec may have been accepted long before anybody acted under it.
+            let told = statement.body.accepted.is_none() && statement.body.gone.is_none();
+            self.first_received = self.first_received.or(told.then_some(entry.envelope.received));
             self.joined.entry(*place, &entry, &statement);
             group.entries.push((*place, leaf.to_vec()));
         }

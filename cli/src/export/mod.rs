@@ -2,6 +2,7 @@
 //! verified before anybody sees it.
 
 mod gather;
+mod operators;
 mod readme;
 mod select;
 mod spool;
@@ -111,6 +112,7 @@ fn describe(
     let from = query.since.or(first_received).unwrap_or(created);
     let to = query.until.unwrap_or(last).min(last).max(from);
     let period = Period { from, to };
+    let authority = tally.authority().clone();
     let mut manifest = Manifest {
         format: FORMAT.into(),
         log: keys.name().into(),
@@ -125,7 +127,7 @@ fn describe(
     let mut files: BTreeMap<_, _> = [
         (LOG_KEY.to_owned(), format!("{keys}\n").into_bytes()),
         (README.to_owned(), readme::text(keys).into_bytes()),
-        (PAGE.to_owned(), page(&manifest, &joined.calls()).into_bytes()),
+        (PAGE.to_owned(), page(&manifest, &authority, &joined.calls()).into_bytes()),
     ]
     .into();
     files.extend(policy.map(|(_, text)| (POLICY.to_owned(), text.clone().into_bytes())));

@@ -6,13 +6,14 @@ use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use ledger::bundle::manifest::{Range, Scope};
-use ledger::entry::Entry;
+use ledger::entry::{Entry, Role};
 use ledger::search::sessions::{Session, SessionQuery};
 use ledger::search::{MAX_LIMIT, Query};
 use ledger::statement::Statement;
 use ledger::tile::TILE_WIDTH;
 use uuid::Uuid;
 
+use super::operators::{self, Concern};
 use crate::error::CliError;
 use crate::reader::Reader;
 
@@ -28,6 +29,8 @@ pub(super) struct Picks {
     ranges: Vec<RangeInclusive<u64>>,
     /// Of the ranges' entries only what is of these sessions, or about them.
     sessions: Option<HashSet<Uuid>>,
+    /// And these, which lie in the ranges.
+    also: BTreeSet<u64>,
 }
 
 impl Picks {
@@ -39,7 +42,7 @@ impl Picks {
                 _ => ranges.push(index..=index),
             }
         }
-        Self { ranges, sessions: None }
+        Self { ranges, sessions: None, also: BTreeSet::new() }
     }
 
     /// The indexes by the tile of level 0 that they lie under.
@@ -52,14 +55,17 @@ impl Picks {
         })
     }
 
-    /// Are there entries in the ranges that don't belong to the export?
-    pub(super) fn is_filtered(&self) -> bool {
-        self.sessions.is_some()
+    /// May an entry at this place, which lies in a range, be one that does not belong to the export?
+    pub(super) fn may_skip(&self, index: u64) -> bool {
+        self.sessions.is_some() && !self.also.contains(&index)
     }
 
     /// Does this entry, which lies in a range, belong to the export?
-    pub(super) fn keeps(&self, entry: &Entry<'_>, statement: &Statement) -> bool {
+    pub(super) fn keeps(&self, index: u64, entry: &Entry<'_>, statement: &Statement) -> bool {
         let Some(sessions) = &self.sessions else { return true };
+        if self.also.contains(&index) {
+            return true;
+        }
         let about = statement.body.lost.as_ref().map(|lost| lost.session);
         let about = about.or(statement.body.hole.map(|hole| hole.session));
         let of_log = matches!(entry.envelope.subject, ledger::entry::Subject::Log { .. });
@@ -102,8 +108,51 @@ fn everything(reader: &Reader, query: &Query, size: u64) -> Result<Selection, Cl
     let from = since.map_or(Ok(0), |since| first_at(reader, since, size))?;
     let to = until.map_or(Ok(size), |until| first_at(reader, until, size))?.max(from);
     let range = Range { from, to, since, until };
-    let ranges = range.with_neighbours(size).map(|(first, last)| first..=last).into_iter().collect();
-    Ok(Selection { scope: Scope::Everything(range), size, picks: Picks { ranges, sessions: None } })
+    let mut spans: Vec<_> =
+        range.with_neighbours(size).map(|(first, last)| (first, last + 1)).into_iter().collect();
+    if let Some(since) = since.filter(|_| from > 1) {
+        spans.extend(so_when_it_began(reader, query, since, from - 1, size)?.map(|index| (index, index + 1)));
+    }
+    let picks = Picks { ranges: united(spans), sessions: None, also: BTreeSet::new() };
+    Ok(Selection { scope: Scope::Everything(range), size, picks })
+}
+
+/// What operators had said before `first`, and was so at `since` or is named by those who were at work from then on.
+fn so_when_it_began(
+    reader: &Reader,
+    query: &Query,
+    since: Timestamp,
+    first: u64,
+    size: u64,
+) -> Result<impl Iterator<Item = u64>, CliError> {
+    let mut concern = Concern::default();
+    let question = SessionQuery { since: Some(since), until: query.until, ..SessionQuery::default() };
+    each_session(reader, question, size, |session| {
+        if session.role == Role::Sidecar {
+            concern.add(&session.subject, session.connection.as_ref());
+        }
+    })?;
+    let said = operators::entries(reader, query, concern, false, size)?;
+    Ok(said.into_iter().filter(move |index| *index < first))
+}
+
+/// Hears of each session that fits the question, from an index that covers `size` entries.
+fn each_session(
+    reader: &Reader,
+    mut question: SessionQuery,
+    size: u64,
+    mut hear: impl FnMut(&Session),
+) -> Result<(), CliError> {
+    (question.limit, question.wait) = (Some(MAX_LIMIT), Some(size));
+    loop {
+        let answer = reader.sessions(&question)?;
+        covers(answer.size, size)?;
+        answer.sessions.iter().for_each(&mut hear);
+        question.before = answer.next;
+        if answer.next.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// The first index whose entry was received at this time or later: times never run backwards in a log.
@@ -123,9 +172,9 @@ fn first_at(reader: &Reader, time: Timestamp, size: u64) -> Result<u64, CliError
     Ok(low)
 }
 
-/// Whole sessions, from their first statement to their last.
+/// Whole sessions, from their first statement to their last, and what operators said of their connections and pods.
 fn sessions(reader: &Reader, query: &Query, size: u64) -> Result<Selection, CliError> {
-    let mut question = SessionQuery {
+    let question = SessionQuery {
         namespace: query.namespace.clone(),
         agent: query.agent.clone(),
         pod: query.pod.clone(),
@@ -133,25 +182,22 @@ fn sessions(reader: &Reader, query: &Query, size: u64) -> Result<Selection, CliE
         session: query.session,
         since: query.since,
         until: query.until,
-        limit: Some(MAX_LIMIT),
-        wait: Some(size),
         ..SessionQuery::default()
     };
-    let (mut chosen, mut spans) = (HashSet::new(), Vec::new());
-    loop {
-        let answer = reader.sessions(&question)?;
-        covers(answer.size, size)?;
-        for session in answer.sessions.iter().filter(|session| session.index < size) {
+    let (mut chosen, mut spans, mut concern) = (HashSet::new(), Vec::new(), Concern::default());
+    each_session(reader, question, size, |session| {
+        if session.index < size {
             let end = session.end.as_ref().map_or(size, |end| end.index.saturating_add(1)).min(size);
             chosen.insert(session.session);
             spans.push((session.index, end));
         }
-        question.before = answer.next;
-        if answer.next.is_none() {
-            break;
+        if session.role == Role::Sidecar {
+            concern.add(&session.subject, session.connection.as_ref());
         }
-    }
-    let picks = Picks { ranges: united(spans), sessions: Some(chosen) };
+    })?;
+    let also = operators::entries(reader, query, concern, false, size)?;
+    spans.extend(also.iter().map(|index| (*index, index + 1)));
+    let picks = Picks { ranges: united(spans), sessions: Some(chosen), also };
     let filter = Box::new(query.clone());
     Ok(Selection { scope: Scope::Sessions { filter }, size, picks })
 }
@@ -169,16 +215,17 @@ fn united(mut spans: Vec<(u64, u64)>) -> Vec<RangeInclusive<u64>> {
     ranges
 }
 
-/// Calls: both their entries, and beginning, end and holes of their sessions.
+/// Calls: both their entries, beginning, end and holes of their sessions, and what operators said of their connections and pods.
 fn calls(reader: &Reader, query: &Query, size: u64) -> Result<Selection, CliError> {
     let mut question = Query { limit: Some(MAX_LIMIT), wait: Some(size), ..query.clone() };
-    let (mut indexes, mut of_sessions) = (BTreeSet::new(), BTreeSet::new());
+    let (mut indexes, mut of_sessions, mut concern) = (BTreeSet::new(), BTreeSet::new(), Concern::default());
     loop {
         let answer = reader.search(&question)?;
         covers(answer.size, size)?;
         for call in &answer.calls {
             indexes.extend([Some(call.index), call.outcome_index].into_iter().flatten());
             of_sessions.insert(call.session);
+            concern.add(&call.subject, call.connection.as_ref());
         }
         question.before = answer.next;
         if answer.next.is_none() {
@@ -189,6 +236,7 @@ fn calls(reader: &Reader, query: &Query, size: u64) -> Result<Selection, CliErro
         let question = SessionQuery { session: Some(session), ..SessionQuery::default() };
         reader.sessions(&question)?.sessions.iter().for_each(|session| indexes.extend(frame(session)));
     }
+    indexes.extend(operators::entries(reader, query, concern, true, size)?);
     indexes.retain(|index| *index < size);
     let filter = Box::new(query.clone());
     Ok(Selection { scope: Scope::Calls { filter }, size, picks: Picks::these(indexes) })
@@ -202,7 +250,7 @@ fn frame(session: &Session) -> impl Iterator<Item = u64> {
 }
 
 /// An index that is behind would leave out what it does not know yet.
-fn covers(covered: u64, size: u64) -> Result<(), CliError> {
+pub(super) fn covers(covered: u64, size: u64) -> Result<(), CliError> {
     if covered >= size { Ok(()) } else { Err(CliError::Behind { covered, size }) }
 }
 

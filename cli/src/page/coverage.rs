@@ -17,7 +17,7 @@ const ROW: i64 = 22;
 pub(super) fn section(manifest: &Manifest) -> String {
     let (pods, period) = (&manifest.contents.coverage, manifest.period);
     if pods.is_empty() {
-        return "<section>\n<h2>Coverage</h2>\n<p>No sidecar's session is in this selection.</p>\n</section>\n".into();
+        return "<section>\n<h2>Coverage</h2>\n<p>Neither a sidecar's session nor an operator's word of a pod is in this selection.</p>\n</section>\n".into();
     }
     format!(
         "<section>\n<h2>Coverage</h2>\n<p>When each pod was under recording, as the entries here say. Outside of that nothing \

@@ -1,6 +1,7 @@
 //! The page for people: one HTML file that needs nothing else, runs nothing, and prints. It is a pure function of a bundle's
 //! manifest and entries, so that a verifier can make it again and compare.
 
+mod authority;
 mod calls;
 mod coverage;
 mod html;
@@ -8,6 +9,7 @@ mod joined;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ledger::authority::Authority;
 use ledger::blob::Blob;
 use ledger::bundle::manifest::{Contents, Manifest, Scope};
 use ledger::bundle::verify::Observer;
@@ -28,8 +30,8 @@ const STYLE: &str = include_str!("style.css");
 /// Most calls on a page, so that a browser can show it; the page says how many more there are, and the bundle has them all.
 pub(crate) const MAX_CALLS: usize = 2_000;
 
-/// The page of these calls, of which `manifest` says the rest. Its `files` are not looked at: the page is one of them.
-pub(crate) fn page(manifest: &Manifest, calls: &[&Call]) -> String {
+/// The page of these calls and their authority, of which `manifest` says the rest. Its `files` are not looked at: the page is one of them.
+pub(crate) fn page(manifest: &Manifest, authority: &Authority, calls: &[&Call]) -> String {
     let title = format!("Evidence from {}", manifest.log);
     let hash = BASE64.encode(Digest::of(STYLE.as_bytes()).0);
     format!(
@@ -37,11 +39,12 @@ pub(crate) fn page(manifest: &Manifest, calls: &[&Call]) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{hash}'; \
          base-uri 'none'; form-action 'none'\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n{}{}{}{}</body>\n</html>\n",
+         <style>{STYLE}</style>\n</head>\n<body>\n{}{}{}{}{}</body>\n</html>\n",
         head(manifest),
         coverage::section(manifest),
+        authority::section(authority),
         calls::section(manifest, calls),
-        limits(manifest),
+        limits(manifest, authority),
         title = escape(&title),
     )
 }
@@ -100,9 +103,9 @@ fn texts(manifest: &Manifest) -> String {
     }
 }
 
-fn limits(manifest: &Manifest) -> String {
+fn limits(manifest: &Manifest, authority: &Authority) -> String {
     let lines: Vec<_> =
-        claims::open(manifest).iter().map(|line| format!("<li>{}</li>\n", escape(line))).collect();
+        claims::open(manifest, authority).iter().map(|line| format!("<li>{}</li>\n", escape(line))).collect();
     format!("<section>\n<h2>What this does not prove</h2>\n<ul>\n{}</ul>\n</section>\n", lines.concat())
 }
 
@@ -110,13 +113,14 @@ fn limits(manifest: &Manifest) -> String {
 #[derive(Default)]
 pub(crate) struct PageMaker {
     manifest: Option<Manifest>,
+    authority: Authority,
     joined: Joined,
 }
 
 impl PageMaker {
     /// The page of what was heard.
     pub(crate) fn page(&self) -> Option<String> {
-        self.manifest.as_ref().map(|manifest| page(manifest, &self.joined.calls()))
+        self.manifest.as_ref().map(|manifest| page(manifest, &self.authority, &self.joined.calls()))
     }
 }
 
@@ -126,6 +130,7 @@ impl Observer for PageMaker {
     }
 
     fn entry(&mut self, index: u64, entry: &Entry<'_>, statement: &Statement) {
+        self.authority.take(index, entry, statement);
         self.joined.entry(index, entry, statement);
     }
 

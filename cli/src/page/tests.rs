@@ -62,7 +62,7 @@ fn hostile_text_is_shown_and_never_run() {
         "</pre><script>alert(1)</script><img src=x onerror='alert(2)'>\" \u{202e}&amp; --\n<style>*{}";
     let mut hostile_call = call(hostile);
     hostile_call.subject.pod = "<b onclick=\"x\">".into();
-    let page = page(&manifest(), &[&hostile_call]);
+    let page = page(&manifest(), &Authority::default(), &[&hostile_call]);
     for tag in ["<script", "<img", "<b onclick", "\u{202e}", "</pre><"] {
         assert!(!page.contains(tag), "{tag}");
     }
@@ -80,7 +80,7 @@ fn hostile_text_is_shown_and_never_run() {
 
 #[test]
 fn it_says_what_is_here_and_what_is_not() {
-    let page = page(&manifest(), &[&call("SELECT 1")]);
+    let page = page(&manifest(), &Authority::default(), &[&call("SELECT 1")]);
     for part in [
         "example.com/&lt;log&gt;",
         "everything (no filter)",
@@ -102,5 +102,8 @@ fn it_says_what_is_here_and_what_is_not() {
 fn a_page_has_its_limit_and_says_so() {
     let mut manifest = manifest();
     manifest.contents.calls = 5_000;
-    assert!(page(&manifest, &[&call("SELECT 1")]).contains("4999 calls more are in the bundle"));
+    assert!(
+        page(&manifest, &Authority::default(), &[&call("SELECT 1")])
+            .contains("4999 calls more are in the bundle")
+    );
 }

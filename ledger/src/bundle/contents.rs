@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::{Contents, Range, Scope};
+use crate::authority::Authority;
 use crate::coverage::{Period, Spans};
 use crate::deletions::Deletions;
 use crate::digest::Digest;
-use crate::entry::Entry;
+use crate::entry::{Entry, Role};
 use crate::statement::Statement;
 use crate::tree::Hash;
 use crate::verify::sessions::{Extent, Sessions};
@@ -23,11 +24,14 @@ pub struct Tally {
     entries: u64,
     first: Option<u64>,
     last: Option<(u64, Timestamp)>,
+    /// Index of the last entry of the range, where there is one.
+    placed: Option<u64>,
     blobs: u64,
     blobs_absent: u64,
     deletions: Deletions,
     sessions: Sessions,
     spans: Spans,
+    authority: Authority,
 }
 
 /// An entry as it was read: both parts, and the blobs that it names with their lengths.
@@ -49,11 +53,13 @@ impl Tally {
             entries: 0,
             first: None,
             last: None,
+            placed: None,
             blobs: 0,
             blobs_absent: 0,
             deletions: Deletions::default(),
             sessions: Sessions::new(extent),
             spans: Spans::default(),
+            authority: Authority::default(),
         }
     }
 
@@ -73,9 +79,13 @@ impl Tally {
         if self.last.is_some_and(|(_, before)| received < before) {
             wrong.push("it was received before an entry that precedes it".into());
         }
-        wrong.extend(self.place(index, received));
-        wrong.extend(self.sessions.take(entry, statement));
+        if !self.is_ahead(index, entry, statement) {
+            wrong.extend(self.place(index, received));
+            wrong.extend(self.sessions.take(entry, statement));
+            self.placed = Some(index);
+        }
         self.spans.take(entry, statement);
+        self.authority.take(index, entry, statement);
         self.deletions.entry(index, entry, statement);
         self.listing.update(format!("entry {index} {}\n", hex::encode(leaf_hash)));
         self.entries += 1;
@@ -84,10 +94,19 @@ impl Tally {
         wrong
     }
 
+    /// Before a range there may be what operators had said of connections and pods, and what was so when it began. It is no part of the
+    /// range, and nothing follows from what is missing there.
+    fn is_ahead(&self, index: u64, entry: &Entry<'_>, statement: &Statement) -> bool {
+        let body = &statement.body;
+        let said = body.accepted.is_some() || body.gone.is_some() || body.coverage.is_some();
+        let before = self.range.is_some_and(|range| index + 1 < range.from) && self.placed.is_none();
+        before && said && entry.envelope.role == Role::Operator
+    }
+
     /// What a range says of the entry at this place.
     fn place(&self, index: u64, received: Timestamp) -> Option<String> {
         let range = self.range?;
-        let expected = self.last.map_or(range.from.saturating_sub(1), |(last, _)| last + 1);
+        let expected = self.placed.map_or(range.from.saturating_sub(1), |last| last + 1);
         if index != expected {
             return Some(format!("it stands where entry {expected} must be: the range is not whole"));
         }
@@ -120,6 +139,12 @@ impl Tally {
     #[must_use]
     pub fn last_received(&self) -> Option<Timestamp> {
         self.last.map(|(_, received)| received)
+    }
+
+    /// Under whose authority the calls ran.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// The sum, with coverage in `period`.

@@ -8,6 +8,7 @@ use super::archive::BLOCK;
 use super::manifest::{Range, Scope};
 use super::verify::{Observer, Report, Trust, verify_bundle};
 use super::*;
+use crate::authority::Standing;
 use crate::blob::Blob;
 use crate::cosignature::WitnessSigner;
 use crate::entry::Entry;
@@ -129,6 +130,54 @@ fn a_part_is_proved_to_be_in_the_log() {
     let report = verify(&bytes).expect("a bundle");
     assert!(report.is_verified(), "{:?}", report.findings);
     assert_eq!((report.manifest.contents.entries, report.manifest.contents.open_calls), (8, 0));
+}
+
+/// An operator's session lies in the bundle in parts: what it said of these connections and pods.
+#[test]
+fn sessions_come_with_what_operators_said_of_them() {
+    let mut log = Log::of(2, 2);
+    log.operator_says(5);
+    let scope = Scope::Sessions { filter: Box::default() };
+    let bytes = log.export(scope.clone(), &(0..14).collect::<Vec<_>>());
+    let report = verify(&bytes).expect("a bundle");
+    assert!(report.is_verified(), "{:?}", report.findings);
+    let generations = report.authority.generations();
+    assert_eq!((generations.len(), generations[0].calls), (1, 4));
+    assert!(matches!(generations[0].standing(), Standing::Asked { by: "alice", entry } if entry.index == 12));
+    assert_eq!((report.authority.connections(), report.authority.pods()), (1, 1));
+    let early = report.manifest.contents.coverage.iter().find(|pod| pod.subject.pod == "early");
+    assert_eq!(early.expect("its pods").gaps[0].why.as_deref(), Some("no_sidecar"));
+    // An agent's session is here from its beginning, and so is an operator's that begins here.
+    let bytes = log.export(scope.clone(), &(1..14).collect::<Vec<_>>());
+    assert!(!verify(&bytes).expect("a bundle").is_verified(), "its session.start is missing");
+    let mut log = Log::of(1, 1);
+    log.operator_says(0);
+    log.operator_says(3);
+    let bytes = log.export(scope, &(0..8).collect::<Vec<_>>());
+    let report = verify(&bytes).expect("a bundle");
+    assert!(report.findings[0].message.contains("seq 3 where 2 was next"), "{:?}", report.findings);
+}
+
+/// What was so when a range began is in the bundle too: who had authorized it, and which pods had no sidecar.
+#[test]
+fn a_range_comes_with_what_operators_had_said_before() {
+    let mut log = Log::of(1, 1); // 0 to 3
+    log.operator_says(5); // 4 and 5
+    log.calls_of(9, 2); // 6 to 11
+    let scope = Scope::Everything(Range { from: 8, to: 12, since: Some(at(8)), until: None });
+    let ahead = |more: &[u64]| more.iter().copied().chain(7..12).collect::<Vec<_>>();
+    let report = verify(&log.export(scope.clone(), &ahead(&[4, 5]))).expect("a bundle");
+    assert!(report.is_verified(), "{:?}", report.findings);
+    let generations = report.authority.generations();
+    assert!(matches!(generations[0].standing(), Standing::Asked { by: "alice", .. }));
+    assert!(report.manifest.contents.coverage.iter().any(|pod| pod.subject.pod == "early"));
+    // Nothing else may stand there, and the range is as whole as without.
+    log.leaves.truncate(12);
+    let report = verify(&log.export(scope.clone(), &ahead(&[3]))).expect("a bundle");
+    assert!(!report.is_verified(), "an agent's entry before the range");
+    log.leaves.truncate(12);
+    let report = verify(&log.export(scope, &[4, 5, 8, 9, 10, 11])).expect("a bundle");
+    assert!(!report.is_verified(), "the neighbour is missing");
 }
 
 #[test]

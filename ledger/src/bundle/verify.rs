@@ -11,6 +11,7 @@ use super::head::{read_checkpoint, read_files, read_manifest};
 use super::ladder::Ladder;
 use super::manifest::{Manifest, Scope};
 use super::{BadBundle, CHECKPOINT, blob_name, export_name, group, group_name, tile_name};
+use crate::authority::Authority;
 use crate::blob::{Blob, MAX_CONTENT, SALT_LEN};
 use crate::checkpoint::Checkpoint;
 use crate::digest::Digest;
@@ -57,6 +58,8 @@ pub struct Report {
     pub witnesses: Vec<(String, Timestamp)>,
     /// True when the verifier's own policy is satisfied.
     pub witnessed: bool,
+    /// Under whose authority the calls ran, as the entries say.
+    pub authority: Authority,
     /// Index of the `read.export` entry.
     pub export: u64,
     /// When the recorder wrote it.
@@ -315,6 +318,7 @@ impl<R: Read> Walk<R> {
             return Err(BadBundle::Export("it comes before what was exported"));
         }
         let (export, exported) = read_export(leaf, &checkpoint.origin, index)?;
+        let authority = self.tally.authority().clone();
         let settled = self.tally.settle(manifest.period);
         if export.manifest != digest {
             return Err(BadBundle::Export("the one here is of another manifest"));
@@ -331,6 +335,7 @@ impl<R: Read> Walk<R> {
             checkpoint,
             witnesses: Vec::new(),
             witnessed: false,
+            authority,
             export: index,
             exported,
             reader: export.reader,

@@ -17,7 +17,8 @@ pub(crate) enum Extent {
     Whole,
     /// All from somewhere on: sessions may have begun before, and from there on nothing may be missing.
     Middle,
-    /// All of some sessions, from their beginning on; of the recorder's own what concerns them.
+    /// All of some sessions, from their beginning on; of the recorder's own what concerns them, and of operators' too, unless theirs
+    /// begin here.
     Chosen,
     /// Some entries: what is missing was left out. What lies side by side must fit.
     Parts,
@@ -81,6 +82,7 @@ impl Sessions {
     fn chain(&mut self, entry: &Entry<'_>, statement: &Statement, wrong: &mut Vec<String>) {
         let extent = match (self.extent, entry.envelope.role) {
             (Extent::Chosen, Role::Recorder) => Extent::Parts,
+            (Extent::Chosen, Role::Operator) if !self.begins_here(statement) => Extent::Parts,
             (Extent::Chosen, _) => Extent::Whole,
             (extent, _) => extent,
         };
@@ -141,6 +143,11 @@ impl Sessions {
                 statement.session, outcome.call
             ));
         }
+    }
+
+    /// Is the session's first statement that is here its very first?
+    fn begins_here(&self, statement: &Statement) -> bool {
+        self.sessions.get(&statement.session).map_or(statement.seq, |session| session.joined) == 0
     }
 
     fn hole(&mut self, hole: Hole, wrong: &mut Vec<String>) {

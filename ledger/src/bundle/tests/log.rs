@@ -18,12 +18,13 @@ use crate::checkpoint::Checkpoint;
 use crate::cosignature::WitnessSigner;
 use crate::coverage::Period;
 use crate::entry::tests::envelope;
-use crate::entry::{self, Envelope, Role, Subject};
+use crate::entry::{self, Envelope, Role, Subject, Workload};
 use crate::log_keys::LogSigners;
 use crate::note::SigningNoteKey;
+use crate::operator::{Accepted, CoverageState, PodCoverage, Requester};
 use crate::proof::TileSource;
 use crate::statement::{
-    Body, Claimed, Observed, ReadExport, SessionEnd, SessionStart, Statement, VERSION, kind,
+    Body, Claimed, Connection, Observed, ReadExport, SessionEnd, SessionStart, Statement, VERSION, kind,
 };
 use crate::tile::TILE_WIDTH;
 use crate::tree::{Frontier, Hash, leaf_hash};
@@ -40,6 +41,18 @@ pub(super) fn signing(seed: u8) -> SigningNoteKey {
 
 pub(super) fn at(second: usize) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + i64::try_from(second).expect("small")).expect("in range")
+}
+
+/// The connection of all sessions.
+fn connection() -> Connection {
+    let (namespace, name, uid) = ("agents".into(), "billing".into(), "u".into());
+    let spec_digest = Some(accepted().spec_digest());
+    Connection { namespace, name, uid, generation: 2, spec_digest }
+}
+
+fn accepted() -> Accepted {
+    let by = Requester { user: "alice".into(), ..Requester::default() };
+    Accepted { spec: serde_json::json!({"project": "acme"}), by: Some(by), superseded: false }
 }
 
 /// A log as a recorder would have written it: sessions one after the other, of a start, calls with blobs, and an end.
@@ -64,6 +77,7 @@ pub(super) struct Chain {
     session: Uuid,
     seq: u64,
     prev: Option<Digest>,
+    connection: Option<Connection>,
 }
 
 impl Chain {
@@ -74,7 +88,7 @@ impl Chain {
             v: VERSION,
             kind: kind.into(),
             time: at(log.leaves.len()),
-            connection: None,
+            connection: self.connection.clone(),
             session: self.session,
             seq: self.seq,
             prev: self.prev,
@@ -101,61 +115,58 @@ impl Log {
             witnesses: Vec::new(),
             keys: key().into(),
         };
-        for number in 0..sessions {
-            let mut chain = Chain { session: Uuid::from_u128(u128::from(number)), seq: 0, prev: None };
-            let start =
-                SessionStart { version: "1".into(), heartbeat_seconds: 60, ..SessionStart::default() };
+        (0..sessions).for_each(|number| log.calls_of(number, calls));
+        log
+    }
+
+    /// A session of so many calls.
+    pub(super) fn calls_of(&mut self, number: u8, calls: u8) {
+        let session = Uuid::from_u128(u128::from(number));
+        let mut chain = Chain { session, seq: 0, prev: None, connection: Some(connection()) };
+        let start = SessionStart { version: "1".into(), heartbeat_seconds: 60, ..SessionStart::default() };
+        chain.say(
+            self,
+            kind::SESSION_START,
+            Body { start: Some(start), ..Body::default() },
+            &[],
+            &envelope(),
+        );
+        for call in 0..calls {
+            let sql =
+                Blob::new([number ^ call; 32], format!("SELECT {number}, {call}").as_bytes()).expect("small");
+            let intent =
+                Intent { method: "jobs.query".into(), http: HttpTarget::default(), ..Intent::default() };
+            let open = chain.seq;
             chain.say(
-                &mut log,
-                kind::SESSION_START,
-                Body { start: Some(start), ..Body::default() },
-                &[],
+                self,
+                kind::CALL_INTENT,
+                Body { intent: Some(intent), ..Body::default() },
+                &[sql],
                 &envelope(),
             );
-            for call in 0..calls {
-                let sql = Blob::new([number ^ call; 32], format!("SELECT {number}, {call}").as_bytes())
-                    .expect("small");
-                let intent =
-                    Intent { method: "jobs.query".into(), http: HttpTarget::default(), ..Intent::default() };
-                let open = chain.seq;
-                chain.say(
-                    &mut log,
-                    kind::CALL_INTENT,
-                    Body { intent: Some(intent), ..Body::default() },
-                    &[sql],
-                    &envelope(),
-                );
-                let outcome = Outcome {
-                    call: open,
-                    result: CallResult::Answered,
-                    forwarded: true,
-                    status: Some(200),
-                    reason: None,
-                    reported: None,
-                    sent: None,
-                    rows: None,
-                    upload: None,
-                    answer: None,
-                    duration_micros: 1,
-                };
-                chain.say(
-                    &mut log,
-                    kind::CALL_OUTCOME,
-                    Body { outcome: Some(outcome), ..Body::default() },
-                    &[],
-                    &envelope(),
-                );
-            }
-            let end = SessionEnd { reason: "shutdown".into(), ..SessionEnd::default() };
+            let outcome = Outcome {
+                call: open,
+                result: CallResult::Answered,
+                forwarded: true,
+                status: Some(200),
+                reason: None,
+                reported: None,
+                sent: None,
+                rows: None,
+                upload: None,
+                answer: None,
+                duration_micros: 1,
+            };
             chain.say(
-                &mut log,
-                kind::SESSION_END,
-                Body { end: Some(end), ..Body::default() },
+                self,
+                kind::CALL_OUTCOME,
+                Body { outcome: Some(outcome), ..Body::default() },
                 &[],
                 &envelope(),
             );
         }
-        log
+        let end = SessionEnd { reason: "shutdown".into(), ..SessionEnd::default() };
+        chain.say(self, kind::SESSION_END, Body { end: Some(end), ..Body::default() }, &[], &envelope());
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -250,8 +261,34 @@ impl Log {
     pub(super) fn recorder_says(&mut self, session: u128, kind: &str, body: Body) {
         let by =
             Envelope { received: at(0), subject: Subject::Log { log: ORIGIN.into() }, role: Role::Recorder };
-        let mut chain = Chain { session: Uuid::from_u128(session << 64), seq: 0, prev: None };
+        let session = Uuid::from_u128(session << 64);
+        let mut chain = Chain { session, seq: 0, prev: None, connection: None };
         chain.say(self, kind, body, &[], &by);
+    }
+
+    /// What an operator says in its session, of which statements up to `seq` lie before: that a spec was accepted, and that a pod runs
+    /// without a sidecar.
+    pub(super) fn operator_says(&mut self, seq: u64) {
+        let Subject::Workload(workload) = envelope().subject else { panic!("a workload") };
+        let subject = Subject::Workload(Workload { pod: "operator-0".into(), ..workload });
+        let by = Envelope { received: at(0), subject, role: Role::Operator };
+        let prev = (seq > 0).then_some(Digest([1; 32]));
+        let session = Uuid::from_u128(7 << 32);
+        let mut chain = Chain { session, seq, prev, connection: Some(connection()) };
+        let body = Body { accepted: Some(accepted()), ..Body::default() };
+        chain.say(self, kind::CONNECTION_ACCEPTED, body, &[], &by);
+        let coverage = PodCoverage {
+            namespace: "agents".into(),
+            pod: "early".into(),
+            pod_uid: "e".into(),
+            service_account: "billing".into(),
+            created: at(0),
+            since: at(0),
+            state: CoverageState::Uncovered,
+            reason: Some("no_sidecar".into()),
+        };
+        let body = Body { coverage: Some(coverage), ..Body::default() };
+        chain.say(self, kind::COVERAGE_POD, body, &[], &by);
     }
 
     fn enter_export(&mut self, manifest: &Manifest, digest: Digest) -> u64 {
