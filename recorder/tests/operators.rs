@@ -6,57 +6,12 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Client, Site, Speaker, only, refusal};
+use common::operator::{accepted, deleted, pod};
+use common::{Client, Site, only, refusal};
 use jiff::Timestamp;
-use ledger::batch::Batch;
-use ledger::operator::{Accepted, CoverageState, Gone, PodCoverage, Requester};
+use ledger::operator::CoverageState;
 use ledger::search::cluster::{ConnectionAnswer, CoverageAnswer};
-use ledger::statement::{Body, Connection, Statement, kind};
-use serde_json::json;
-
-/// A statement about a connection of this UID.
-fn about(speaker: &mut Speaker, kind: &str, uid: &str, generation: u64, body: Body) -> Batch {
-    let (seq, prev) = (speaker.seq, speaker.prev);
-    let mut statement = Statement::parse(&speaker.say(kind, body, BTreeMap::new())).unwrap();
-    (speaker.seq, speaker.prev) = (seq + 1, prev);
-    statement.connection = Some(Connection {
-        namespace: "agents".into(),
-        name: "billing".into(),
-        uid: uid.into(),
-        generation,
-        spec_digest: None,
-    });
-    let bytes = statement.to_bytes().unwrap();
-    speaker.prev = Some(ledger::digest::Digest::of(&bytes));
-    only(bytes)
-}
-
-fn accepted(speaker: &mut Speaker, uid: &str, generation: u64) -> Batch {
-    let by = Requester { user: "alice".into(), groups: vec!["dev".into()], truncated: false };
-    let accepted = Accepted { spec: json!({"project": "acme"}), by: Some(by), superseded: false };
-    let body = Body { accepted: Some(accepted), ..Body::default() };
-    about(speaker, kind::CONNECTION_ACCEPTED, uid, generation, body)
-}
-
-fn deleted(speaker: &mut Speaker, uid: &str) -> Batch {
-    let body = Body { gone: Some(Gone { seen: true }), ..Body::default() };
-    about(speaker, kind::CONNECTION_DELETED, uid, 1, body)
-}
-
-fn pod(speaker: &mut Speaker, name: &str, state: CoverageState) -> Batch {
-    let now = Timestamp::now();
-    let coverage = PodCoverage {
-        namespace: "agents".into(),
-        pod: name.into(),
-        pod_uid: format!("uid-of-{name}"),
-        service_account: "billing".into(),
-        created: now,
-        since: now,
-        state,
-        reason: None,
-    };
-    about(speaker, kind::COVERAGE_POD, "one", 1, Body { coverage: Some(coverage), ..Body::default() })
-}
+use ledger::statement::{Body, kind};
 
 async fn connections(client: &Client, query: &str, token: Option<&str>) -> Vec<(String, u64)> {
     let path = format!("/v1/connections?wait=7&{query}");

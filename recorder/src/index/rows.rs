@@ -62,7 +62,7 @@ impl<'a> Rows<'a> {
             (_, Some(outcome), _) => self.add_outcome(&said, &outcome),
             (.., Some(progress)) => self.add_progress(index, fields.session, progress.call),
             _ if fields.start.is_some() => self.add_session(&said, workload),
-            _ => self.add_operators(&said),
+            _ => self.add_operators(&said, workload),
         }
     }
 
@@ -113,15 +113,16 @@ impl<'a> Rows<'a> {
     }
 
     /// What an operator says of a connection, or of a pod.
-    fn add_operators(&self, said: &Said<'_>) -> Result<(), IndexError> {
+    fn add_operators(&self, said: &Said<'_>, operator: &Workload) -> Result<(), IndexError> {
         let Said { index, entry, fields } = said;
         match &fields.coverage {
-            Some(coverage) => cluster::add_coverage(self.transaction, *index, entry, fields, coverage),
+            Some(coverage) => cluster::add_coverage(self.transaction, *index, entry, fields, coverage)?,
             None if fields.accepted.is_some() || fields.gone.is_some() => {
-                cluster::add_connection(self.transaction, *index, entry, fields)
+                cluster::add_connection(self.transaction, *index, entry, fields)?;
             }
-            None => Ok(()),
+            None => return Ok(()),
         }
+        fields.connection_namespace().map_or(Ok(()), |namespace| self.add_namespace(operator, namespace))
     }
 
     fn add_session(&self, said: &Said<'_>, workload: &Workload) -> Result<(), IndexError> {
@@ -145,10 +146,16 @@ impl<'a> Rows<'a> {
                 received,
             ])?;
         if entry.envelope.role == Role::Sidecar {
-            self.transaction
-                .prepare_cached("INSERT OR IGNORE INTO namespaces (cluster, namespace) VALUES (?, ?)")?
-                .execute(params![workload.cluster, workload.namespace])?;
+            self.add_namespace(workload, &workload.namespace)?;
         }
+        Ok(())
+    }
+
+    /// There is something to read of this namespace of the speaker's cluster.
+    fn add_namespace(&self, speaker: &Workload, namespace: &str) -> Result<(), IndexError> {
+        self.transaction
+            .prepare_cached("INSERT OR IGNORE INTO namespaces (cluster, namespace) VALUES (?, ?)")?
+            .execute(params![speaker.cluster, namespace])?;
         Ok(())
     }
 

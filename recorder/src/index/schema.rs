@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::IndexError;
 
 /// Changes with the tables: an index of another version is built again.
-const VERSION: &str = "7";
+const VERSION: &str = "8";
 
 /// Pages of SQLite's own log at which it is brought into the database: 16 MiB. Each time it waits for the disk twice, which
 /// the write-ahead log of the record then waits for too.
@@ -85,7 +85,7 @@ const TABLES: &str = "
     CREATE INDEX sessions_by_pod ON sessions (pod);
     CREATE INDEX sessions_by_connection ON sessions (connection);
     CREATE INDEX sessions_open ON sessions (idx) WHERE state = 'open';
-    -- Where sidecars have spoken.
+    -- Where sidecars have spoken, and of which operators have.
     CREATE TABLE namespaces (
         cluster TEXT NOT NULL, namespace TEXT NOT NULL, PRIMARY KEY (cluster, namespace)
     ) WITHOUT ROWID;

@@ -63,7 +63,7 @@ impl Searcher {
         Ok(answer)
     }
 
-    /// Where sidecars of this cluster have spoken: at most `limit` namespaces.
+    /// Namespaces of this cluster where sidecars have spoken, and of which operators have: at most `limit` namespaces.
     ///
     /// # Errors
     /// [`Reason::SearchTimeout`], [`Reason::IndexFailed`]

@@ -148,7 +148,7 @@ pub fn starts(connection: &Connection, sessions: &[Uuid]) -> Result<Vec<(Uuid, u
     Ok(starts)
 }
 
-/// Where sidecars of this cluster have spoken: at most `limit` namespaces.
+/// Namespaces of this cluster where sidecars have spoken, and of which operators have: at most `limit` namespaces.
 ///
 /// # Errors
 /// SQLite's.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 pub mod memory;
+pub mod operator;
 pub mod program;
 
 use std::collections::BTreeMap;
