@@ -66,7 +66,7 @@ async fn a_replay_of_a_bundle_tells_what_that_of_the_recorder_does() {
     assert!(second.stop("test").await);
 
     let desk = Desk::new(&stand, &recorder);
-    let sessions = desk.run(&["--output", "json", "sessions", "--wait", "17"]).await.json();
+    let sessions = desk.run(&["--output", "json", "sessions", "--wait", "19"]).await.json();
     let oldest =
         sessions["sessions"].as_array().unwrap().last().unwrap()["session"].as_str().unwrap().to_owned();
     let one = desk.run(&["--output", "json", "replay", &oldest]).await.json();
