@@ -144,8 +144,10 @@ impl App {
         let searcher = Searcher::new(config.data.clone(), reader.clone(), index.clone());
         let (sequencer, queue) =
             Sequencer::new(wal, tail.clone(), reader.clone(), history, &config.origin, metrics.clone());
-        let publisher = Worker::spawn("publisher", move || publisher.run(&tail))?;
-        let sequencer = Worker::spawn("sequencer", move || sequencer.run(start))?;
+        let mut publisher = Worker::spawn("publisher", move || publisher.run(&tail))?;
+        let (begun, beginning) = oneshot::channel();
+        let mut sequencer = Worker::spawn("sequencer", move || sequencer.run(start, begun))?;
+        until_begun(beginning, [&mut sequencer, &mut publisher]).await?;
         let runtime = Handle::current();
         let indexer = Worker::spawn("indexer", move || {
             indexer.run(&runtime);
@@ -261,6 +263,19 @@ impl Worker {
     fn error(self) -> Option<AppError> {
         self.ended.and_then(Result::err)
     }
+}
+
+/// Waits for the log's word that the recorder runs: a recorder that is ready has a log that can be written.
+async fn until_begun(
+    beginning: oneshot::Receiver<()>,
+    [sequencer, publisher]: [&mut Worker; 2],
+) -> Result<(), AppError> {
+    if beginning.await.is_ok() {
+        return Ok(());
+    }
+    sequencer.ended().await;
+    publisher.ended().await; // nobody writes to the directory when its lock is given back
+    Err(sequencer.ended.take().and_then(Result::err).unwrap_or(AppError::Panicked(sequencer.name)))
 }
 
 /// Who carries out what is ordered in the data directory.

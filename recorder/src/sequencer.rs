@@ -189,13 +189,19 @@ impl Sequencer {
         (sequencer, queue)
     }
 
-    /// Runs until it is told to stop or a write fails. `log.start` is its first entry, `log.stop` its last.
+    /// Runs until it is told to stop or a write fails. `log.start` is its first entry, `log.stop` its last. `begun` hears of the
+    /// first when it is durable.
     ///
     /// # Errors
     /// The write that failed. Whoever waited was not acknowledged.
-    pub fn run(mut self, start: LogEvent) -> Result<(), StoreError> {
-        let outcome =
-            self.start(start).and_then(|()| self.work_until_stopped()).and_then(|()| self.goodbye());
+    pub fn run(mut self, start: LogEvent, begun: oneshot::Sender<()>) -> Result<(), StoreError> {
+        let outcome = self
+            .start(start)
+            .and_then(|()| {
+                let _unheard = begun.send(()).is_err();
+                self.work_until_stopped()
+            })
+            .and_then(|()| self.goodbye());
         self.tail.close();
         outcome
     }
@@ -415,6 +421,7 @@ impl Sequencer {
             self.metrics.bytes.inc_by(group.bytes as u64);
             self.tail.add(group.record.leaves, group.record.blobs);
         }
+        self.metrics.sessions.set(i64::try_from(self.sessions.open()).unwrap_or(i64::MAX));
         for (caller, placed) in group.answers {
             send(caller, Ok(placed));
         }
@@ -422,7 +429,6 @@ impl Sequencer {
             // An error means that whoever asked went away; what is said stays so.
             let _gone = hearer.send(Ok(index)).is_err();
         }
-        self.metrics.sessions.set(i64::try_from(self.sessions.open()).unwrap_or(i64::MAX));
         if self.tail.wait_for_room() { Ok(()) } else { Err(StoreError::Stopping) }
     }
 }

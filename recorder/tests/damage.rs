@@ -12,34 +12,40 @@ use bqwitness_recorder::sequencer::Sequencer;
 use bqwitness_recorder::store::error::StoreError;
 use bqwitness_recorder::store::files::LocalFiles;
 use bqwitness_recorder::store::recover::{self, Opened};
-use common::{ORIGIN, Site, copy, join};
+use common::bare::{record, start};
+use common::{ORIGIN, Speaker, copy, join};
 use jiff::{SignedDuration, Timestamp};
 use ledger::call::Access;
 use ledger::entry::Entry;
 use ledger::statement::LogEvent;
 use prometheus::Registry;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 fn open(data: &Path) -> Result<Opened, StoreError> {
     let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
     recover::open(Arc::new(LocalFiles::open(data).unwrap()), ORIGIN, metrics)
 }
 
-/// A directory with full and partial tiles, blobs, and a write-ahead log that holds acknowledged entries.
-async fn site_with_everything() -> (Site, PathBuf) {
-    let site = Site::new();
-    let recorder = site.start().await;
-    let mut speaker = site.speaker("agents", "billing");
-    let token = speaker.token.clone();
+/// A directory with full and partial tiles, blobs, and a write-ahead log that holds acknowledged entries: as after a crash
+/// right behind a checkpoint.
+fn directory_with_everything() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut recorder = start(Arc::new(LocalFiles::open(&data).unwrap())).unwrap();
+    let mut speaker = Speaker::new(String::new());
     let first = join([speaker.start(60)].into_iter().chain((0..299).map(|_| speaker.heartbeat())));
-    recorder.client.record(&token, &first).await;
-    let intent = speaker.intent("SELECT 1", "SELECT", "a.b", Access::Read);
-    let (places, _) = recorder.client.record(&token, &intent).await;
-    recorder.client.log_of(places[0].index + 1).await;
-    let copied = site.path("copy");
+    let last = speaker.intent("SELECT 1", "SELECT", "a.b", Access::Read);
+    for batch in [first, last] {
+        assert!(record(&recorder, &batch, &mut Vec::new()));
+        recorder.publisher.publish(&recorder.tail).unwrap();
+    }
     // The write-ahead log keeps its last segment while the recorder runs.
-    copy(&site.data(), &copied);
-    recorder.stop().await;
-    (site, copied)
+    let whole = dir.path().join("copy");
+    copy(&data, &whole);
+    recorder.queue.stop();
+    recorder.sequencer.join().unwrap().unwrap();
+    (dir, whole)
 }
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {
@@ -47,12 +53,12 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_byte_in_any_file_is_named() {
-    let (site, whole) = site_with_everything().await;
+#[test]
+fn a_flipped_byte_in_any_file_is_named() {
+    let (_dir, whole) = directory_with_everything();
     assert!(open(&whole).is_ok(), "the copy itself is good");
     let mut checked = 0;
-    for file in files_below(&site.path("copy")) {
+    for file in files_below(&whole) {
         let name = file.strip_prefix(&whole).unwrap().to_str().unwrap().to_owned();
         // Neither evidence nor needed: rewritten, or rebuilt, at each start. Partial tiles of older checkpoints are not read.
         let current = ["log/tile/0/001.p/", "log/tile/1/000.p/", "log/tile/entries/001.p/"];
@@ -85,9 +91,9 @@ async fn a_flipped_byte_in_any_file_is_named() {
     assert!(open(&whole).is_ok(), "put right again");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_torn_last_record_is_cut_off_and_counted() {
-    let (_site, whole) = site_with_everything().await;
+#[test]
+fn a_torn_last_record_is_cut_off_and_counted() {
+    let (_dir, whole) = directory_with_everything();
     // As after a crash: the last segment goes on with half a record.
     let segment = std::fs::read_dir(whole.join("wal")).unwrap().next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&segment).unwrap();
@@ -99,9 +105,9 @@ async fn a_torn_last_record_is_cut_off_and_counted() {
     assert_eq!(std::fs::read_dir(whole.join("wal")).unwrap().count(), 0, "a checkpoint covers it all");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_is_not_made_anew() {
-    let (_site, whole) = site_with_everything().await;
+#[test]
+fn what_is_missing_is_not_made_anew() {
+    let (_dir, whole) = directory_with_everything();
     let category = |data: &Path| open(data).err().map(|error| error.category());
     std::fs::rename(whole.join("log.key"), whole.join("elsewhere")).unwrap();
     assert_eq!(category(&whole), Some("key_missing"));
@@ -131,7 +137,7 @@ fn received_never_goes_back() {
     let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
     let (sequencer, queue) = Sequencer::new(wal, tail.clone(), reader.clone(), history, ORIGIN, metrics);
     queue.stop();
-    sequencer.run(LogEvent::default()).unwrap();
+    sequencer.run(LogEvent::default(), oneshot::channel().0).unwrap();
     publisher.publish(&tail).unwrap();
     for index in 0..2 {
         let leaf = reader.entry(index).unwrap().unwrap();

@@ -8,74 +8,21 @@ mod common;
 
 use std::sync::Arc;
 
-use bqwitness_recorder::metrics::Metrics;
-use bqwitness_recorder::sequencer::{QUEUE, Queue, Sequencer};
+use bqwitness_recorder::sequencer::{QUEUE, Queue};
 use bqwitness_recorder::store::error::StoreError;
-use bqwitness_recorder::store::publish::Publisher;
-use bqwitness_recorder::store::recover::{self, Opened};
-use bqwitness_recorder::store::tail::Tail;
-use bqwitness_recorder::submission::{Speaker as Who, Submission};
+use common::bare::{record, start, submission};
 use common::memory::{Left, MemoryFiles, PowerCut};
-use common::{Acknowledged, ORIGIN, Speaker, join, verify};
+use common::{Acknowledged, Speaker, join, verify};
 use ledger::batch::Batch;
 use ledger::call::Access;
-use ledger::entry::{Role, Workload};
-use ledger::statement::LogEvent;
-use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// A recorder without its network: the sequencer on its thread, the publisher in the test's hand.
-struct Recorder {
-    queue: Queue,
-    tail: Arc<Tail>,
-    publisher: Publisher,
-    sequencer: std::thread::JoinHandle<Result<(), StoreError>>,
-}
-
-fn start(files: &MemoryFiles) -> Result<Recorder, StoreError> {
-    let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
-    let opened = recover::open(Arc::new(files.clone()), ORIGIN, metrics.clone())?;
-    let Opened { wal, tail, publisher, reader, history, .. } = opened;
-    let event = LogEvent { version: "test".into(), size: tail.size(), ..LogEvent::default() };
-    let (sequencer, queue) = Sequencer::new(wal, tail.clone(), reader, history, ORIGIN, metrics);
-    let sequencer = std::thread::spawn(move || sequencer.run(event));
-    Ok(Recorder { queue, tail, publisher, sequencer })
-}
-
-fn submission(batch: &Batch) -> Submission {
-    let workload = Workload {
-        cluster: "test".into(),
-        namespace: "agents".into(),
-        service_account: "billing".into(),
-        pod: "billing-0".into(),
-        pod_uid: "u".into(),
-        node: None,
-    };
-    let who = Who { workload, role: Role::Sidecar };
-    Submission::read(who, &batch.encode()).unwrap()
-}
-
-fn record(recorder: &Recorder, batch: &Batch, acknowledged: &mut Acknowledged) -> bool {
-    let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    match runtime.block_on(recorder.queue.record(submission(batch), room)) {
-        Ok(placed) => {
-            acknowledged.extend(placed.entries.into_iter().zip(batch.statements.clone()));
-            true
-        }
-        Err(refusal) => {
-            assert_eq!(refusal.category(), "stopping", "{refusal}");
-            false
-        }
-    }
-}
-
 /// A session's batches, with a checkpoint after every third; ends at the first failure, in order or not.
 fn run(files: &MemoryFiles, batches: &[Batch], acknowledged: &mut Acknowledged) -> Result<(), StoreError> {
-    let mut recorder = start(files)?;
+    let mut recorder = start(Arc::new(files.clone()))?;
     let mut published = Ok(());
     for (number, batch) in batches.iter().enumerate() {
         if !record(&recorder, batch, acknowledged) {
@@ -174,7 +121,7 @@ fn a_power_cut_after_every_acknowledgement() {
     let (base, batches) = (begun(), batches());
     for last in 1..=batches.len() {
         let (files, mut acknowledged) = (base.0.after(PowerCut::Loses), base.1.clone());
-        let mut recorder = start(&files).unwrap();
+        let mut recorder = start(Arc::new(files.clone())).unwrap();
         for (number, batch) in batches[..last].iter().enumerate() {
             assert!(record(&recorder, batch, &mut acknowledged));
             if number % 4 == 1 {
@@ -183,7 +130,7 @@ fn a_power_cut_after_every_acknowledgement() {
         }
         for cut in [PowerCut::Loses, PowerCut::Keeps] {
             let files = files.after(cut);
-            let mut recorder = start(&files).unwrap();
+            let mut recorder = start(Arc::new(files.clone())).unwrap();
             recorder.queue.stop();
             recorder.sequencer.join().unwrap().unwrap();
             recorder.publisher.publish(&recorder.tail).unwrap();
@@ -199,7 +146,7 @@ fn a_power_cut_after_every_acknowledgement() {
 fn a_slow_disk_is_shared_and_then_busy() {
     const TOO_MANY: usize = 300;
     let files = MemoryFiles::default();
-    let recorder = start(&files).unwrap();
+    let recorder = start(Arc::new(files.clone())).unwrap();
     let mut first = Acknowledged::new();
     assert!(record(&recorder, &Speaker::new(String::new()).start(60), &mut first), "the disk is quick yet");
     let before = files.appends_synced();

@@ -22,6 +22,9 @@ const IDLE: usize = 10_000;
 /// File descriptors that each of the two processes needs, those of the idle connections included.
 const DESCRIPTORS: u64 = IDLE as u64 + 500;
 
+/// An answer within this time is prompt, on a machine that is busy with other things: the idle ones are let go much later.
+const PROMPT: Duration = Duration::from_secs(20);
+
 /// What a process has where nobody has set anything: the recorder is started with it, and has to raise it itself.
 const USUAL_LIMIT: u64 = 1024;
 
@@ -50,7 +53,7 @@ async fn idle_connections_do_not_keep_others_out() {
     let begun = Instant::now();
     let client = site.client(recorder.address);
     client.record(&site.issuer.token("agents", "billing"), &Speaker::new(String::new()).start(10)).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} beside {IDLE} idle connections", begun.elapsed());
+    assert!(begun.elapsed() < PROMPT, "{:?} beside {IDLE} idle connections", begun.elapsed());
     for connection in idle.iter_mut().step_by(100) {
         assert_eq!(ask(connection).await, *b"HTTP/1.1 200", "the idle ones still work");
     }

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{Site, join};
 use ledger::call::{Access, CallResult};
 use ledger::entry::{Entry, Role, Subject};
@@ -95,6 +97,28 @@ async fn recorded_found_and_proved() {
         client.get(&format!("/v1/blobs/{}", digest.hex())).await.body()[..],
         *intent.blobs[0].as_bytes()
     );
+    recorder.stop().await;
+}
+
+/// Nobody has to come after it: what was acknowledged is covered by a checkpoint a second later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_follows_within_a_second() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    let client = &recorder.client;
+    let (mut place, _) = client.record(&token, &speaker.start(60)).await;
+    let mut quickest = Duration::MAX;
+    // A machine that is busy with other things may be late, but not every time.
+    for _ in 0..10 {
+        client.log_size_of(place[0].index + 1).await; // a publication has just begun: the next one is an interval away
+        place = client.record(&token, &speaker.heartbeat()).await.0;
+        let acknowledged = Instant::now();
+        client.log_size_of(place[0].index + 1).await;
+        quickest = quickest.min(acknowledged.elapsed());
+    }
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
     recorder.stop().await;
 }
 

@@ -132,3 +132,32 @@ fn a_workload_can_take_only_its_own_places() {
     assert_eq!(reason(&sessions, &begins(), now), None, "what is forgotten does not count");
     assert!(sessions.of_workload.is_empty());
 }
+
+/// After three heartbeats a session is lost: counted from its last word, or from the recorder's start if that came later.
+#[test]
+fn a_silence_is_longer_than_three_heartbeats() {
+    let (wall, begun) = (Timestamp::now(), Instant::now());
+    let [silent, lively] = [0, 1].map(|age| id(wall, age));
+    let said = [statement(0, Meaning::Start(10)), statement(1, Meaning::Intent)];
+    let mut sessions = known(silent, &said, wall);
+    let place = Place { index: 9, received: wall };
+    sessions.apply(lively, &speaker(), &statement(0, Meaning::Start(10)), place);
+    let heard_at = |sessions: &mut Sessions, session, seconds| {
+        sessions.sessions.get_mut(&session).unwrap().heard = begun + Duration::from_secs(seconds);
+    };
+    heard_at(&mut sessions, silent, 0);
+    heard_at(&mut sessions, lively, 1);
+    let lost_at = |sessions: &Sessions, seconds| sessions.silent(begun + Duration::from_secs(seconds));
+    assert_eq!(lost_at(&sessions, 30), []);
+    let lost = SessionLost { session: silent, last_seq: 1, open_intents: vec![1], open: 1 };
+    assert_eq!(lost_at(&sessions, 31), [lost]);
+    sessions.apply(silent, &speaker(), &statement(2, Meaning::Other), place);
+    heard_at(&mut sessions, silent, 29);
+    assert_eq!(lost_at(&sessions, 31), [], "it was heard again");
+    heard_at(&mut sessions, silent, 0);
+    sessions.hear_all();
+    assert_eq!(sessions.silent(Instant::now() + Duration::from_secs(29)), [], "nobody was heard meanwhile");
+    sessions.close(silent, wall);
+    sessions.close(lively, wall);
+    assert_eq!(lost_at(&sessions, 1000), [], "what is closed is not lost");
+}

@@ -163,8 +163,8 @@ impl Publisher {
         let (size, root) = (self.frontier.size(), self.frontier.root());
         let note = sign_checkpoint(&self.signer, size, root);
         put_durably(&*self.files, CHECKPOINT_FILE, note.as_bytes(), false)?;
+        self.metrics.checkpoint(size); // before whoever follows is told
         self.published.send_replace(Published { size, at: Timestamp::now(), note: note.into() });
-        self.metrics.checkpoint(size);
         Ok(())
     }
 
