@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ledger::log_keys::LogSigners;
+use ledger::note::NoteSigner as _;
 use ledger::statement::{Body, KeyChange, MAX_ORDER_TEXT, kind};
 use tokio::sync::watch;
 
@@ -174,7 +175,8 @@ impl Orders {
         Ok(Answer { done: true, message, entries: vec![index] })
     }
 
-    /// The log says it first; then it is so on the disk, and only then for who signs.
+    /// The log says it first; then it is so on the disk, and only then for who signs. It is done when the newest checkpoint is
+    /// signed so too: whoever is told of the new keys finds a log that they verify, also where nothing more is recorded.
     async fn change(&self, change: KeyChange, after: LogSigners) -> Result<u64, NotDone> {
         let note = change.note.clone();
         let index = self.queue.say(kind::LOG_KEY, Body { key: Some(change), ..Body::default() }).await?;
@@ -182,7 +184,17 @@ impl Orders {
         self.signer.change(after, note);
         keys::store_notes(&*self.files, &self.signer.notes())?;
         (self.keys_changed)();
+        self.reader.want_checkpoint();
+        self.wait("a checkpoint by the log's new keys", |orders| orders.is_signed_anew(index)).await?;
         tracing::warn!(index, at = %Timestamp::now(), "the log's keys were changed");
         Ok(index)
+    }
+
+    /// Does the newest checkpoint cover this entry, and is it signed by the keys that sign now, and by no other?
+    fn is_signed_anew(&self, index: u64) -> bool {
+        let published = self.reader.published();
+        let text = published.note.split_once("\n\n").map_or("", |(text, _)| text);
+        // The same keys give the same signatures.
+        published.size > index && self.signer.sign_note(&format!("{text}\n")) == *published.note
     }
 }

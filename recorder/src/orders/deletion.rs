@@ -14,8 +14,8 @@ use crate::store::publish::blob_path;
 use crate::store::reader::LogReader;
 use crate::store::wal;
 
-/// What is deleted must be published, out of the write-ahead log, and out of the index by then. The index takes longest: it is
-/// written anew. After that the order counts as not carried out, and is tried again.
+/// What is ordered must be published, and what is deleted out of the write-ahead log and of the index by then. The index takes
+/// longest: it is written anew. After that the order counts as not carried out, and is tried again.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Between two looks at what is waited for.
@@ -100,7 +100,7 @@ impl Orders {
         wal::segments(&*self.files).is_ok_and(|segments| segments.iter().all(|(first, _)| *first >= floor))
     }
 
-    async fn wait(&self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Result<(), NotDone> {
+    pub(super) async fn wait(&self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Result<(), NotDone> {
         let begun = Instant::now();
         while !done(self) {
             if begun.elapsed() > LIMIT {

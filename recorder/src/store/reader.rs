@@ -58,6 +58,11 @@ impl LogReader {
         self.published.borrow().clone()
     }
 
+    /// Asks for a checkpoint, also when nothing new is to be covered.
+    pub fn want_checkpoint(&self) {
+        self.tail.want();
+    }
+
     /// A receiver that sees each new checkpoint.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Published> {
