@@ -15,6 +15,7 @@
 //! | [`kubelet`], [`names`] | runs a pod as the control plane has it; the cluster's name server |
 //! | [`gate`] | before the recorder: notes its receipts, and may be slow or refuse |
 //! | [`audit`] | what must hold after any fault |
+//! | [`speaker`] | what a sidecar or an operator says, without one |
 //! | [`chart`] | the Helm chart, rendered |
 //! | [`canned`], [`memory`] | a "BigQuery" that always says the same; a memory limit for a process |
 //! | [`process`] | our programs and the emulator as child processes |
@@ -48,6 +49,7 @@ pub mod pod;
 pub mod process;
 pub mod programs;
 pub mod skip;
+pub mod speaker;
 pub mod stage;
 pub mod story;
 pub mod tools;

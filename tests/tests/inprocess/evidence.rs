@@ -31,16 +31,22 @@ impl Said {
 pub(crate) struct Desk<'a> {
     stand: &'a Stand,
     recorder: String,
+    token: PathBuf,
 }
 
 impl<'a> Desk<'a> {
     pub(crate) fn new(stand: &'a Stand, recorder: &Recorder) -> Self {
-        let auditor = Pod::of("audit", "auditor");
-        stand.cluster.write_token(&auditor, AUDIENCE, &stand.path("auditor.token")).unwrap();
-        Self { stand, recorder: format!("https://{}", recorder.address) }
+        Self::of(stand, recorder, "auditor")
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// The same of another service account of namespace `audit`.
+    pub(crate) fn of(stand: &'a Stand, recorder: &Recorder, name: &str) -> Self {
+        let token = stand.path(&format!("{name}.token"));
+        stand.cluster.write_token(&Pod::of("audit", name), AUDIENCE, &token).unwrap();
+        Self { stand, recorder: format!("https://{}", recorder.address), token }
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.stand.path(name)
     }
 
@@ -49,7 +55,7 @@ impl<'a> Desk<'a> {
         command.args(arguments).current_dir(self.stand.folder.path());
         command.env("BQWITNESS_RECORDER", &self.recorder);
         command.env("BQWITNESS_RECORDER_CA", self.stand.recorder_ca());
-        command.env("BQWITNESS_TOKEN_FILE", self.file("auditor.token"));
+        command.env("BQWITNESS_TOKEN_FILE", &self.token);
         command.env("BQWITNESS_KEY", self.stand.data().join("log.vkey"));
         let output = command.output().await.unwrap();
         Said {
@@ -59,13 +65,13 @@ impl<'a> Desk<'a> {
         }
     }
 
-    async fn export(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn export(&self, arguments: &[&str]) -> Value {
         let said = self.run(&[&["--output", "json", "export"][..], arguments].concat()).await;
         assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
         said.json()
     }
 
-    async fn verify(&self, file: &str) -> (Option<i32>, Value) {
+    pub(crate) async fn verify(&self, file: &str) -> (Option<i32>, Value) {
         let said = self.run(&["--output", "json", "verify", file]).await;
         (said.code, said.json())
     }

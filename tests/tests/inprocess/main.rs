@@ -1,6 +1,7 @@
 //! The sidecar and the recorder in one process, with a TLS upstream of ours for BigQuery: what holds between them.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod authority;
 mod evidence;
 mod formats;
 mod grpc;

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod kubelet;
-mod speaker;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,13 +12,13 @@ use bqwitness_tests::ca::TestCa;
 use bqwitness_tests::chart;
 use bqwitness_tests::cluster::{ControlPlane, Kubectl};
 use bqwitness_tests::programs::{AUDIENCE, Recorder, program};
+use bqwitness_tests::speaker::{self, Speaker};
 use ledger::entry::Entry;
 use ledger::statement::{Statement, kind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use kubelet::Kubelet;
-use speaker::Speaker;
 
 /// A control plane with what the chart grants, a recorder that asks it, and a sidecar's session in each of two namespaces.
 struct Stand {
@@ -57,7 +56,11 @@ impl Stand {
         let stand = Self { kubectl, recorder, ca, folder, plane };
         for (namespace, sql) in [("agents", "SELECT 'apple'"), ("sales", "SELECT 'pear'")] {
             let token = stand.pod_token(namespace).await;
-            Speaker::new(&stand.recorder, namespace, token).calls(sql).await;
+            let connection = speaker::connection(namespace, "warehouse", &json!({}));
+            let (url, ca) = (stand.recorder.url(), &stand.recorder.place().ca);
+            let mut sidecar = Speaker::new(&url, ca, token, Some(connection)).unwrap();
+            sidecar.starts().await.unwrap();
+            sidecar.calls(sql).await.unwrap();
         }
         Some(stand)
     }
