@@ -14,9 +14,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use uuid::Uuid;
 
+use crate::process::any_number;
 use crate::programs::program;
 use crate::tools::on_path;
 use crate::trouble::{Doing as _, Result, Trouble};
@@ -80,8 +83,8 @@ impl Family {
         }
     }
 
-    /// This machine's address, the namespace's, and a second one of this machine, in a network of their own: two that run at
-    /// once are unlikely to share one.
+    /// This machine's address, the namespace's, and a second one of this machine, in a network of their own: no two of a process
+    /// share one, and those of two processes hardly ever.
     fn network(self, [high, low]: [u8; 2]) -> [IpAddr; 3] {
         match self {
             // One of 16,384 networks of eight addresses.
@@ -164,13 +167,13 @@ impl Namespace {
     }
 
     fn choose(family: Family, outside: Option<IpAddr>) -> Self {
+        static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(any_number()));
         sweep();
-        let id = Uuid::now_v7();
-        let [.., high, low] = *id.as_bytes();
-        let [gateway, inside, second] = family.network([high, low]);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [gateway, inside, second] = family.network(number.to_be_bytes());
         Self {
-            name: format!("{PREFIX}{}-{high:02x}{low:02x}", std::process::id()),
-            link: format!("bqw{}", &id.simple().to_string()[20..]),
+            name: format!("{PREFIX}{}-{number:04x}", std::process::id()),
+            link: format!("bqw{}", &Uuid::now_v7().simple().to_string()[20..]),
             gateway,
             outside: outside.unwrap_or(gateway),
             inside,

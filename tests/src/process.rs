@@ -2,20 +2,23 @@
 
 use std::fs::File;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use uuid::Uuid;
 
 use crate::trouble::{Doing as _, Result, Trouble};
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How long a process may take to stop after SIGTERM; then it is killed, and that is trouble.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How long a process may take to stop after SIGTERM; then it is killed, and that is trouble. No program of ours allows itself as long.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// How much of a log is shown when something went wrong.
 const LOG_LINES: usize = 40;
@@ -92,7 +95,7 @@ impl Process {
     /// Asks it to stop (SIGTERM) and waits until it has ended.
     ///
     /// # Errors
-    /// It did not stop within 15 seconds; it is killed then.
+    /// It did not stop within 30 seconds; it is killed then.
     pub async fn stop(mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.ended(STOP_LIMIT).await
@@ -120,6 +123,14 @@ impl Process {
             tokio::time::sleep(POLL).await;
         }
         Err(self.trouble(&format!("{} did not end within {limit:?}", self.name)))
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn status(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().doing("asking for a process's state")
     }
 
     /// Sends it a signal.
@@ -182,13 +193,38 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
+/// Ports that are handed out here. Systems choose theirs above 32,768 for whoever asks for any, and for every connection that goes
+/// out: a port from there may be taken before its program listens on it, or while that is being restarted.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
 /// A port of 127.0.0.1 that was free a moment ago, for programs that can't choose one themselves.
 ///
 /// # Errors
 /// The system has none.
 pub fn free_port() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("looking for a free port")?;
+    free_port_at(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same of another address of this machine. No port is given twice by this process.
+///
+/// # Errors
+/// The system has none, or the address is not this machine's.
+pub fn free_port_at(address: IpAddr) -> Result<SocketAddr> {
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(any_number()));
+    let candidates =
+        PORTS.map(|_| PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start));
+    let mut free = candidates.filter_map(|port| TcpListener::bind((address, port)).ok());
+    let listener = match free.next() {
+        Some(listener) => listener,
+        None => TcpListener::bind((address, 0)).doing("looking for a free port")?,
+    };
     listener.local_addr().doing("looking for a free port")
+}
+
+/// To begin with, unlike other processes.
+pub(crate) fn any_number() -> u16 {
+    let [.., high, low] = *Uuid::now_v7().as_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 #[cfg(test)]
@@ -243,6 +279,13 @@ mod tests {
             assert!(start.elapsed() < LIMIT, "it goes on");
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    #[test]
+    fn no_port_is_handed_out_twice() {
+        let ports: std::collections::BTreeSet<_> = (0..50).map(|_| free_port().unwrap().port()).collect();
+        assert_eq!(ports.len(), 50);
+        assert!(ports.iter().all(|port| PORTS.contains(port)), "{ports:?}");
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub const ORIGIN: &str = "example.com/demo";
 /// The recorder's name for the cluster whose tokens it takes.
 pub const CLUSTER: &str = "demo";
 
-/// How long a program may take until it is ready; measured in tenths of a second.
-const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a program may take until it is ready: tenths of a second, where nothing else is going on.
+const READY_LIMIT: Duration = Duration::from_secs(90);
 
 /// Where the programs were built: beside the one that runs now, or beside the tests' folder `deps`.
 ///
@@ -70,6 +70,19 @@ fn command(name: &str, under: &[&str]) -> Result<Command> {
     let mut command = Command::new(first);
     command.args(rest).arg(program);
     Ok(command)
+}
+
+/// Starts a program, and waits until it is ready. What an earlier run has written to its port file is taken away before.
+async fn started(
+    name: &str,
+    command: &mut Command,
+    folder: &Path,
+    port_file: &Path,
+) -> Result<(Process, Ports)> {
+    let _of_an_earlier_run = std::fs::remove_file(port_file).is_ok();
+    let mut process = Process::start(name, command, folder)?;
+    let ports = ready(&mut process, port_file).await?;
+    Ok((process, ports))
 }
 
 async fn ready(process: &mut Process, port_file: &Path) -> Result<Ports> {

@@ -31,7 +31,7 @@ const VALUES: [&[&str]; 6] = [
 ];
 
 /// How long something of the cluster may take, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 const EXTERNAL: [&str; 3] = [
     "recorder.external.url=https://recorder.example.com:8443",
@@ -192,7 +192,12 @@ async fn keeper(plane: &ControlPlane, kubectl: &Kubectl) {
     let key = |seed| {
         SigningNoteKey::from_seed("recorder.example.com/prod", &[seed; 32]).unwrap().verifier().to_string()
     };
-    let say = |key: &str| std::fs::write(&port_file, json!({ "vkey": key }).to_string()).unwrap();
+    // Whole, or not there: the keeper may be reading.
+    let say = |key: &str| {
+        let half = folder.path().join("half");
+        std::fs::write(&half, json!({ "vkey": key }).to_string()).unwrap();
+        std::fs::rename(&half, &port_file).unwrap();
+    };
     say(&key(1));
     let published = [&config_map[..], &["jsonpath={.data.log\\.vkey}"]].concat();
     let said = || async { kubectl.say(&published).await.ok().filter(|said| !said.is_empty()) };
@@ -257,8 +262,11 @@ const RIGHTS: [(&str, &str, &str, &str, &str); 38] = [
     ("no", "recorder", "list", "bigqueryconnections.bqwitness.dev", "agents"),
 ];
 
+/// What they may first: the API server hears of roles and bindings one after the other. What they may not is asked when it knows all.
 async fn rights(kubectl: &Kubectl) {
-    for (expected, who, verb, what, namespace) in RIGHTS {
+    let start = Instant::now();
+    let (granted, denied): (Vec<_>, Vec<_>) = RIGHTS.into_iter().partition(|right| right.0 == "yes");
+    for (expected, who, verb, what, namespace) in granted.into_iter().chain(denied) {
         let own = if who == "operator" { NAMESPACE } else { "bqwitness" };
         let account = format!("system:serviceaccount:{own}:bqwitness-{who}");
         let (what, subresource) = match what.split_once('/') {
@@ -272,7 +280,11 @@ async fn rights(kubectl: &Kubectl) {
         if !namespace.is_empty() {
             ask.extend(["-n", namespace]);
         }
-        let answer = kubectl.run(&ask).await.unwrap();
+        let mut answer = kubectl.run(&ask).await.unwrap();
+        while expected == "yes" && answer.stdout.trim() != expected && start.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            answer = kubectl.run(&ask).await.unwrap();
+        }
         assert_eq!(answer.stdout.trim(), expected, "{ask:?}: {}", answer.said());
     }
 }

@@ -1,6 +1,7 @@
 //! The operator as it ships, beside a control plane instead of in it: API servers ask its webhook by URL.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::{AUDIENCE, Ports, RecorderAt, command};
 use ledger::note::SigningNoteKey;
@@ -11,7 +12,7 @@ use crate::chart;
 use crate::cluster::{ControlPlane, Kubectl};
 use crate::process::{Process, free_port};
 use crate::tools::root;
-use crate::trouble::{Doing as _, Result};
+use crate::trouble::{Doing as _, Result, Trouble};
 
 /// The sidecar's image that it injects.
 pub const IMAGE: &str = "registry.example/bqwitness/proxy:test";
@@ -21,6 +22,10 @@ const NAMESPACE: &str = "bqwitness";
 
 /// Its service account there, as the chart names it.
 const ACCOUNT: &str = "bqwitness-operator";
+
+/// How long the API server may take until it serves a kind that is new to it.
+const SERVED_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A running operator.
 #[derive(Debug)]
@@ -77,9 +82,7 @@ impl Operator {
         let kubectl = plane.kubectl();
         let crd = root().join("crds/bigqueryconnections.bqwitness.dev.yaml");
         kubectl.say(&["apply", "--server-side", "-f", &crd.display().to_string()]).await?;
-        kubectl
-            .say(&["wait", "--for=condition=Established", "crd/bigqueryconnections.bqwitness.dev"])
-            .await?;
+        served(&kubectl).await?;
         let account = Account { kubectl: &kubectl, plane, folder, name };
         let Rights { kubeconfig, token } = account.make().await?;
         let (listen, port_file) = (free_port()?, folder.join(format!("{name}.ports")));
@@ -91,8 +94,7 @@ impl Operator {
         command.arg("--recorder-ca").arg(&proof.ca).arg("--recorder-key").arg(&proof.key);
         command.arg("--recorder-token").arg(&token);
         command.arg("--port-file").arg(&port_file).args(more);
-        let mut process = Process::start(name, &mut command, folder)?;
-        let ports = super::ready(&mut process, &port_file).await?;
+        let (process, ports) = super::started(name, &mut command, folder, &port_file).await?;
         Ok(Self { process, ports })
     }
 
@@ -124,6 +126,21 @@ impl Operator {
     /// It doesn't stop.
     pub async fn stop(self) -> Result<()> {
         self.process.stop().await.map(drop)
+    }
+}
+
+/// Waits until the API server serves connections: some time after it has taken their CRD.
+async fn served(kubectl: &Kubectl) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let listed = kubectl.run(&["get", "bqc", "--all-namespaces"]).await?;
+        if listed.success() {
+            return Ok(());
+        }
+        if start.elapsed() > SERVED_LIMIT {
+            return Err(Trouble::new(format!("no connections are served: {}", listed.said())));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{AUDIENCE, CLUSTER, ORIGIN, Ports, command, ready};
+use super::{AUDIENCE, CLUSTER, ORIGIN, Ports, command, started};
 use crate::ca::{Leaf, TestCa};
 use crate::cluster::{ControlPlane, ISSUER};
 use crate::identity::{Cluster, Pod};
-use crate::process::Process;
+use crate::process::{Process, free_port_at};
 use crate::trouble::{Doing as _, Result, Trouble};
 
 /// What a sidecar is told of its recorder.
@@ -141,7 +141,7 @@ impl Recorder {
             .arg("--reader")
             .arg(reader.agent())
             .args(["--operator", "bqwitness/bqwitness-operator"]);
-        let (process, ports) = listening(&command, SocketAddr::new(address, 0), folder).await?;
+        let (process, ports) = listening(&command, free_port_at(address)?, folder).await?;
         // Only the recorder's user may look into its directory: the key is handed out.
         let key = folder.join("log.vkey");
         std::fs::copy(data.join("log.vkey"), &key).doing("copying the log's key")?;
@@ -234,14 +234,11 @@ fn keys(folder: &Path, cluster: &Cluster) -> Result<[String; 2]> {
     Ok([format!("--issuer={}", cluster.issuer()), format!("--jwks={}", jwks.display())])
 }
 
-/// Runs it at this address; port 0 is one of the system's choice.
+/// Runs it at this address, which is its own also when it is started again.
 async fn listening(command: &Command, address: SocketAddr, folder: &Path) -> Result<(Process, Ports)> {
     let port_file = folder.join("recorder.ports");
-    let _of_an_earlier_run = std::fs::remove_file(&port_file).is_ok();
     let mut listening = Command::new(command.get_program());
     listening.args(command.get_args()).args(["--listen", &address.to_string()]);
     listening.arg("--port-file").arg(&port_file);
-    let mut process = Process::start("recorder", &mut listening, folder)?;
-    let ports = ready(&mut process, &port_file).await?;
-    Ok((process, ports))
+    started("recorder", &mut listening, folder, &port_file).await
 }

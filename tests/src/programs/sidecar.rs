@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty};
 use serde_json::Value;
 
 use super::{
-    AUDIENCE, Ports, READY_LIMIT, Recorder, RecorderAt, command, plain_client, program, read_ports, ready,
+    AUDIENCE, Ports, READY_LIMIT, Recorder, RecorderAt, command, plain_client, program, read_ports, started,
 };
 use crate::ca::TestCa;
 use crate::emulator::PROJECT;
@@ -239,8 +239,7 @@ impl Sidecar {
 
     async fn launch(mut command: Command, folder: &Path, own: &Path) -> Result<Self> {
         let name = own.file_name().unwrap_or_default().to_string_lossy();
-        let mut process = Process::start(&name, &mut command, folder)?;
-        let ports = ready(&mut process, &own.join("ports")).await?;
+        let (process, ports) = started(&name, &mut command, folder, &own.join("ports")).await?;
         Ok(Self { process, ports, own: own.into(), bundle: own.join("bundle.pem") })
     }
 

@@ -1,12 +1,14 @@
 //! What the operator enters in the record: every accepted spec, deletions, and pods' coverage, each once, whatever is away meanwhile.
 
+use std::time::{Duration, Instant};
+
 use bqwitness_tests::log::{self, Logged};
 use bqwitness_tests::tools::root;
 use ledger::entry::Role;
 use ledger::statement::kind;
 use serde_json::{Value, json};
 
-use crate::stand::{BILLING, Stand, condition, connection, logged, pod};
+use crate::stand::{BILLING, PATIENCE, Stand, condition, connection, logged, pod};
 
 /// `kubectl` as somebody else, who may do everything.
 fn as_user<'a>(user: &'a str, words: &[&'a str]) -> Vec<&'a str> {
@@ -64,15 +66,18 @@ async fn accepted_specs_and_coverage_are_entered_once_whatever_is_away() {
     let Some((mut stand, mut recorder)) = Stand::recorded().await else { return };
     stand.created(&pod("early", &json!({}))).await;
     apply_as(&stand, "alice", &connection("billing")).await;
-    let taking = stand.until(BILLING, "the first spec on record", recorded(1)).await;
-    assert_eq!(condition(&taking, "RecorderReachable")["status"], "True", "{taking:#}");
+    let reached = |found: &Value| condition(found, "RecorderReachable")["status"] == "True";
+    let taking =
+        stand.until(BILLING, "the first spec on record", |found| recorded(1)(found) && reached(found)).await;
     assert_eq!(condition(&taking, "CredentialsReady")["reason"], "Passthrough");
 
     what_is_not_stored_is_not_entered(&stand).await;
     apply_as(&stand, "mallory", &with_project("other-project")).await;
     stand.until(BILLING, "the second spec on record", recorded(2)).await;
     stand.kubectl.say(&["-n", "agents", "label", "bqc", "billing", "team=billing"]).await.unwrap();
-    let entries = logged(&recorder, "early uncovered", |entries| !coverage(entries).is_empty()).await;
+    // What is on record is published a moment later, in its order.
+    let both = |entries: &[Logged]| accepted(entries).len() >= 2 && !coverage(entries).is_empty();
+    let entries = logged(&recorder, "the second spec, and early uncovered", both).await;
     assert_eq!(accepted(&entries), [spec(1, "acme-billing", "alice"), spec(2, "other-project", "mallory")]);
     assert_eq!(coverage(&entries), ["early uncovered no_sidecar"]);
 
@@ -99,10 +104,7 @@ async fn accepted_specs_and_coverage_are_entered_once_whatever_is_away() {
         })
         .await;
     assert_eq!(away["status"]["recordedGeneration"], 2);
-    let metrics = stand.operator().metrics().await.unwrap();
-    assert!(metrics.contains("bqwitness_operator_recorder_reachable 0"), "{metrics}");
-    let waiting = metrics.lines().find_map(|line| line.strip_prefix("bqwitness_operator_entries_waiting "));
-    assert!(waiting.unwrap().parse::<u32>().unwrap() >= 3, "{metrics}");
+    three_entries_wait(&stand).await;
 
     // And the operator is killed before it comes back: the next one enters what the connection itself kept.
     stand.take_operator().kill().unwrap();
@@ -133,6 +135,22 @@ async fn accepted_specs_and_coverage_are_entered_once_whatever_is_away() {
     each_is_as_the_formats_say(&data, &entries);
 }
 
+/// Two specs, and the end of a pod: connections and pods are watched apart, so it may come after the status.
+async fn three_entries_wait(stand: &Stand) {
+    let start = Instant::now();
+    loop {
+        let metrics = stand.operator().metrics().await.unwrap();
+        assert!(metrics.contains("bqwitness_operator_recorder_reachable 0"), "{metrics}");
+        let waiting =
+            metrics.lines().find_map(|line| line.strip_prefix("bqwitness_operator_entries_waiting "));
+        if waiting.unwrap().parse::<u32>().unwrap() >= 3 {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{metrics}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Dry runs, and updates that are refused: by the webhook, by the schema.
 async fn what_is_not_stored_is_not_entered(stand: &Stand) {
     let dry = ["apply", "--dry-run=server", "-f", "-"];
@@ -146,9 +164,18 @@ async fn what_is_not_stored_is_not_entered(stand: &Stand) {
 
 async fn what_auditors_are_told(stand: &Stand, recorder: &bqwitness_tests::programs::Recorder) {
     let auditor = stand.auditor(recorder).await;
-    let told = auditor.bqwitness(&["connections"]).await.unwrap();
-    assert!(told.success(), "{}", told.said());
-    for word in ["mallory", "agents/billing", "deleted"] {
+    // The index follows behind the log; the deletion is what comes last.
+    let start = Instant::now();
+    let told = loop {
+        let told = auditor.bqwitness(&["connections"]).await.unwrap();
+        assert!(told.success(), "{}", told.said());
+        if told.stdout.contains("deleted") {
+            break told;
+        }
+        assert!(start.elapsed() < PATIENCE, "{}", told.said());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    for word in ["mallory", "agents/billing"] {
         assert!(told.stdout.contains(word), "no {word} in {}", told.stdout);
     }
     assert!(!told.stdout.contains("MISSING") && !told.stdout.contains("NOT OF ITS SPEC"), "{}", told.stdout);

@@ -40,10 +40,11 @@ async fn pods_of_a_connection_are_recorded_and_what_gets_round_it_is_refused() {
     let said = condition(&early, "Covered")["message"].as_str().unwrap();
     assert!(said.contains("early (no_sidecar)"), "{said}");
     let event = ["-n", "agents", "get", "events", "--field-selector", "reason=BigQueryNotRecorded"];
+    let about_early =
+        |event: &Value| event["regarding"]["name"] == "early" || event["involvedObject"]["name"] == "early";
     stand
         .until(&event, "an event", |found| {
-            found["items"][0]["regarding"]["name"] == "early"
-                || found["items"][0]["involvedObject"]["name"] == "early"
+            found["items"].as_array().is_some_and(|events| events.iter().any(about_early))
         })
         .await;
 
@@ -258,10 +259,12 @@ async fn mistakes_in_a_connection_are_said_when_it_is_applied() {
     // Two that select the same pods: both are told, and the older wins.
     let second = stand.kubectl.feed(&["apply", "-f", "-"], &connection("second").to_string()).await.unwrap();
     assert!(second.success() && second.stderr.contains("billing is older and wins"), "{}", second.said());
+    // With the controller the webhook has heard of the second, too: they look at the same.
+    let get = ["-n", "agents", "get", "bqc", "second"];
+    stand.until(&get, "the second", |found| found["status"]["observedGeneration"] == 1).await;
     let created =
         stand.kubectl.feed(&["apply", "-f", "-"], &pod("both", &json!({})).to_string()).await.unwrap();
     assert!(created.success() && created.stderr.contains("both select this pod"), "{}", created.said());
-    let get = ["-n", "agents", "get", "bqc", "second"];
     let overlapping =
         stand.until(&get, "overlap", |found| found["status"]["overlaps"] == json!(["billing (wins)"])).await;
     assert_eq!(overlapping["status"]["pods"]["matched"], 0);

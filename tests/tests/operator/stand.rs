@@ -126,23 +126,28 @@ pub const BILLING: &[&str] = &["-n", "agents", "get", "bqc", "billing"];
 const AGENTS: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: agents}}\n---\n\
     {apiVersion: v1, kind: ServiceAccount, metadata: {namespace: agents, name: billing}}\n";
 
-/// What an operator of another test left; the webhook first, since nobody answers it any more.
+/// What an operator of another test left; the webhook first, since nobody answers it any more. Of workloads and connections also what
+/// was made for them, or it would come again.
 async fn sweep(kubectl: &Kubectl) {
-    let tidy: [&[&str]; 5] = [
+    let tidy: [&[&str]; 6] = [
         &[
             "delete",
             "--ignore-not-found",
             "validatingwebhookconfiguration/bqwitness",
             "mutatingwebhookconfiguration/bqwitness",
         ],
-        &["delete", "bqc", "--all", "-n", "agents"],
-        &["delete", "deployments,jobs", "--all", "-n", "agents"],
+        &["delete", "deployments,jobs,bqc", "--all", "-n", "agents", "--cascade=foreground"],
         &["delete", "pods", "--all", "-n", "agents", "--force", "--grace-period=0"],
+        &["delete", "configmaps", "-l", "app.kubernetes.io/managed-by=bqwitness-operator", "-n", "agents"],
+        &["delete", "events", "--all", "-n", "agents"],
         &["delete", "lease,secret,pod", "--all", "-n", "bqwitness", "--force", "--grace-period=0"],
     ];
-    for words in tidy {
-        // In a new control plane there is nothing of it.
-        let _there = kubectl.run(words).await.unwrap().success();
+    let known = kubectl.run(&["get", "bqc", "-n", "agents"]).await.unwrap();
+    // In a new control plane there is nothing of it.
+    if known.success() {
+        for words in tidy {
+            kubectl.say(words).await.unwrap();
+        }
     }
 }
 
