@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use connection::{BigQueryConnection, inject, names};
@@ -25,7 +25,7 @@ use crate::certificate::InForce;
 use crate::certificate::keeper::{Keeper, Stored};
 use crate::config::Config;
 use crate::configurations::{Wanted, Writer};
-use crate::controller::Controller;
+use crate::controller::{Asked, Controller};
 use crate::entries::diary::Diary;
 use crate::entries::probes::Probes;
 use crate::entries::speaker::{Speaker, SpeakerSettings};
@@ -45,6 +45,10 @@ const CONFIGURE_EVERY: Duration = Duration::from_secs(60);
 
 /// After a failure they are written again this soon.
 const CONFIGURE_AGAIN: Duration = Duration::from_secs(2);
+
+/// API servers watch the configurations, and go by them a moment after they are written. A pod that is created in that moment gets
+/// no sidecar, so nobody is told before that new ones do.
+const HEARD: Duration = Duration::from_secs(2);
 
 /// The operator can't start.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +92,7 @@ struct Parts {
     changes: Changes,
     configure: watch::Sender<u64>,
     bundle: watch::Receiver<Option<Arc<str>>>,
-    asked: Arc<RwLock<BTreeSet<String>>>,
+    asked: Asked,
     metrics: Metrics,
     diary: Diary,
     registry: Registry,
@@ -158,7 +162,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         name: config.lease.clone(),
         identity: config.pod_name.clone(),
     });
-    let asked = Arc::default();
+    let asked = Asked::default();
     let parts = Parts {
         client,
         config,
@@ -265,7 +269,7 @@ async fn lead(candidate: Arc<Candidate>, parts: Parts, mut ending: Watch) {
         changes: parts.changes.clone(),
         settings: Arc::new(parts.config.settings.clone()),
         recorder: parts.config.recorder.clone(),
-        asked: Arc::clone(&parts.asked),
+        asked: parts.asked.clone(),
         diary: parts.diary.clone(),
         probes: probes.clone(),
         events: Events::new(parts.client.clone(), reporter),
@@ -315,15 +319,11 @@ async fn configure(mut parts: Parts) {
             None => CONFIGURE_AGAIN, // no certificate yet
             Some(wanted) => match writer.write(&wanted).await {
                 Ok(()) => {
-                    let namespaces = wanted.namespaces;
-                    let before = std::mem::replace(
-                        &mut *parts.asked.write().unwrap_or_else(PoisonError::into_inner),
-                        namespaces.clone(),
-                    );
-                    namespaces.difference(&before).for_each(|namespace| parts.changes.mark(namespace));
+                    tokio::spawn(heard(parts.asked.clone(), parts.changes.clone(), wanted.namespaces));
                     CONFIGURE_EVERY
                 }
                 Err(error) => {
+                    parts.asked.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
                     parts.metrics.failed("webhooks");
                     tracing::warn!("the webhook configurations are tried again: {error}");
                     CONFIGURE_AGAIN
@@ -337,6 +337,14 @@ async fn configure(mut parts: Parts) {
             Ok(()) = changed.changed() => {}
         }
     }
+}
+
+/// Says that the webhook is asked about these namespaces, when API servers have heard of it.
+async fn heard(asked: Asked, changes: Changes, namespaces: BTreeSet<String>) {
+    tokio::time::sleep(HEARD).await;
+    let mut asked = asked.write().unwrap_or_else(PoisonError::into_inner);
+    let before = asked.replace(namespaces.clone()).unwrap_or_default();
+    namespaces.difference(&before).for_each(|namespace| changes.mark(namespace));
 }
 
 fn wanted(parts: &mut Parts) -> Option<Wanted> {

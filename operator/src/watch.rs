@@ -124,6 +124,7 @@ impl Trim for Pod {
         self.metadata.managed_fields = None;
         let Some(spec) = &mut self.spec else { return };
         spec.volumes = None;
+        spec.host_aliases = None;
         for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
             container.env = None;
             container.volume_mounts = None;

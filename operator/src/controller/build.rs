@@ -35,8 +35,8 @@ pub struct Said {
     pub counts: PodCounts,
     /// Connections that select some of the same pods.
     pub overlaps: Vec<String>,
-    /// Is the webhook asked about this namespace?
-    pub asked: bool,
+    /// Is the webhook asked about this namespace, as far as this replica knows?
+    pub asked: Option<bool>,
 }
 
 pub(super) fn build(

@@ -20,8 +20,8 @@ pub struct Found {
     pub pods: Vec<Arc<Pod>>,
     /// The CA and key of the operator's recorder, or why there are none.
     pub recorder: Result<(String, String), String>,
-    /// Is the webhook asked about this namespace?
-    pub asked: bool,
+    /// Is the webhook asked about this namespace, as far as this replica knows?
+    pub asked: Option<bool>,
 }
 
 pub(super) fn namespace(controller: &Controller, namespace: &str) -> Found {

@@ -38,6 +38,9 @@ const ANEW: Duration = Duration::from_secs(60);
 /// After a failure, a namespace is looked at again this soon.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// Namespaces that the webhook is asked about; `None` before this replica has tried to write the configurations. Clones share it.
+pub type Asked = Arc<RwLock<Option<BTreeSet<String>>>>;
+
 /// The controller of the replica that leads.
 pub struct Controller {
     /// To the API server.
@@ -53,7 +56,7 @@ pub struct Controller {
     /// What proves the recorder of connections that name none.
     pub recorder: RecorderFiles,
     /// Namespaces that the webhook is asked about.
-    pub asked: Arc<RwLock<BTreeSet<String>>>,
+    pub asked: Asked,
     /// What is entered in the record.
     pub diary: Diary,
     /// Recorders that connections name themselves.
@@ -145,7 +148,8 @@ impl Controller {
         self.counted = &self.counted & &there;
     }
 
-    pub(crate) fn is_asked(&self, namespace: &str) -> bool {
-        self.asked.read().unwrap_or_else(PoisonError::into_inner).contains(namespace)
+    pub(crate) fn is_asked(&self, namespace: &str) -> Option<bool> {
+        let asked = self.asked.read().unwrap_or_else(PoisonError::into_inner);
+        asked.as_ref().map(|namespaces| namespaces.contains(namespace))
     }
 }

@@ -76,15 +76,15 @@ fn status(
     now: Timestamp,
 ) -> ConnectionStatus {
     let said = &applied.said;
+    let old = connection.status.clone().unwrap_or_default();
     let mut findings = vec![
         config_valid(valid, &said.overlaps),
         heard.recorder,
         credentials::ready(connection, &said.pods),
-        injecting(said.asked),
+        injecting(said.asked.unwrap_or_else(|| was(condition::INJECTING, &old.conditions))),
         covered(applied),
     ];
     findings.push(ready(&findings));
-    let old = connection.status.clone().unwrap_or_default();
     ConnectionStatus {
         observed_generation: connection.metadata.generation,
         spec_digest: Some(spec_digest(&connection.spec).to_string()),
@@ -147,6 +147,11 @@ fn covered(applied: &Applied) -> Finding {
 
 /// Most pods that a condition names.
 const MAX_NAMED: usize = 5;
+
+/// What the leader before this one said last.
+fn was(kind: &str, old: &[Condition]) -> bool {
+    old.iter().any(|one| one.type_ == kind && one.status == "True")
+}
 
 fn injecting(asked: bool) -> Finding {
     let (reason, message) = if asked {
