@@ -26,8 +26,55 @@ const SHARED: [&str; 3] = ["content-bigquery", "content", "www"];
 /// Services that give out tokens and keys: an agent that holds none must not get one there.
 const TOKENS: [&str; 4] = ["iam", "iamcredentials", "oauth2", "sts"];
 
-/// Where BigQuery has regional endpoints.
-const REGIONS: [&str; 47] = [
+/// Services that have regional endpoints, `SERVICE.REGION.rep.googleapis.com`, as BigQuery's page "Regional endpoints" lists them
+/// (docs.cloud.google.com/bigquery/docs/regional-endpoints, read in 2026).
+const REGIONAL: [&str; 5] =
+    ["bigquery", "bigquerystorage", "bigqueryreservation", "bigquerymigration", "bigquerydatatransfer"];
+
+/// Of those that give out tokens: `gcloud iam workload-identity-pools create-cred-config --sts-location` names the one, the JDBC
+/// driver's documentation the other.
+const REGIONAL_TOKENS: [&str; 2] = ["oauth2", "sts"];
+
+/// Where these are: the page's regions, and those that the endpoints of Google's discovery documents have besides, of
+/// bigquery v2, bigquerydatatransfer v1 and bigquerymigration v2. A service that is not in all of them loses nothing by a name more.
+const REGIONS: [&str; 28] = [
+    "asia-northeast1",
+    "asia-south1",
+    "asia-south2",
+    "asia-southeast1",
+    "australia-southeast1",
+    "europe-west1",
+    "europe-west2",
+    "europe-west3",
+    "europe-west4",
+    "europe-west6",
+    "europe-west8",
+    "europe-west9",
+    "me-central2",
+    "northamerica-northeast1",
+    "northamerica-northeast2",
+    "southamerica-east1",
+    "us-central1",
+    "us-central2",
+    "us-east1",
+    "us-east4",
+    "us-east5",
+    "us-east7",
+    "us-south1",
+    "us-west1",
+    "us-west2",
+    "us-west3",
+    "us-west4",
+    "us-west8",
+];
+
+/// Services that have locational endpoints, `LOCATION-SERVICE.googleapis.com`: the older form, which `bq --use_lep` builds for
+/// any location, and BigQuery DataFrames for its three.
+const LOCATIONAL: [&str; 5] =
+    ["bigquery", "bigquerystorage", "bigqueryconnection", "bigqueryreservation", "bigquerydatatransfer"];
+
+/// BigQuery's locations (docs.cloud.google.com/bigquery/docs/locations, read in 2026), and [`REGIONS`].
+const LOCATIONS: [&str; 48] = [
     "africa-south1",
     "asia-east1",
     "asia-east2",
@@ -65,6 +112,7 @@ const REGIONS: [&str; 47] = [
     "southamerica-west1",
     "us",
     "us-central1",
+    "us-central2",
     "us-east1",
     "us-east4",
     "us-east5",
@@ -103,13 +151,13 @@ pub fn hosts(connection: &BigQueryConnection) -> Vec<String> {
         // Nobody listens on its port 80 there: who does not go by the variables finds no metadata server, instead of the node's.
         hosts.push(names::METADATA_NAME.into());
     }
-    hosts.extend(REGIONS.iter().flat_map(|region| {
-        [
-            format!("bigquery.{region}.rep.googleapis.com"),
-            format!("bigquerystorage.{region}.rep.googleapis.com"),
-            format!("{region}-bigquery.googleapis.com"),
-        ]
-    }));
+    let regional_tokens = REGIONAL_TOKENS.iter().filter(|_| spec.identity.mode.is_keyless());
+    for service in REGIONAL.iter().chain(regional_tokens) {
+        hosts.extend(REGIONS.iter().map(|region| format!("{service}.{region}.rep.googleapis.com")));
+    }
+    for service in LOCATIONAL {
+        hosts.extend(LOCATIONS.iter().map(|location| format!("{location}-{service}.googleapis.com")));
+    }
     hosts.extend(spec.interception.extra_hosts.iter().map(|host| host.to_ascii_lowercase()));
     hosts.dedup();
     hosts
@@ -227,6 +275,10 @@ mod tests {
         for host in [
             "bigquery.googleapis.com",
             "us-west8-bigquery.googleapis.com",
+            "eu-bigquerystorage.googleapis.com",
+            "us-central2-bigqueryconnection.googleapis.com",
+            "bigquery.us-central2.rep.googleapis.com",
+            "bigquerymigration.southamerica-east1.rep.googleapis.com",
             "bigquery-agents.p.googleapis.com",
         ] {
             assert_eq!(hosts.iter().filter(|name| *name == host).count(), 1, "{host}");
@@ -243,10 +295,21 @@ mod tests {
     }
 
     #[test]
+    fn regions_are_locations() {
+        assert!(REGIONS.iter().all(|region| LOCATIONS.contains(region)));
+        assert!(REGIONS.is_sorted() && LOCATIONS.is_sorted(), "so that one that is missing is seen");
+    }
+
+    #[test]
     fn agents_that_hold_no_key_find_none_by_name() {
         let federated = json!({"federated": {"provider": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b"}});
         let keyless = hosts(&connection(json!({"mode": "Aliases"}), federated));
-        for host in ["sts.googleapis.com", "oauth2.mtls.googleapis.com", names::METADATA_NAME] {
+        for host in [
+            "sts.googleapis.com",
+            "oauth2.mtls.googleapis.com",
+            "sts.us-central1.rep.googleapis.com",
+            names::METADATA_NAME,
+        ] {
             assert!(keyless.iter().any(|name| name == host), "{host}");
             assert!(!hosts(&aliases()).iter().any(|name| name == host), "{host}");
         }
