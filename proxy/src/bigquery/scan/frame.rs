@@ -23,6 +23,8 @@ pub(super) struct Frame {
     pub(super) call: bool,
     /// Arguments of a table function: `TABLE` names a table.
     pub(super) table_function: bool,
+    /// A list of tables: one comes behind each comma.
+    pub(super) tables: bool,
     /// A token was seen in it.
     pub(super) begun: bool,
     /// Between FROM and the next clause: a comma is followed by a table.

@@ -41,6 +41,8 @@ pub(super) enum Watch {
     Using,
     /// `ON` and a table.
     On,
+    /// `TABLES` and a list of tables.
+    Graph,
     /// `ON TABLE` and a table, in a GRANT (true) or REVOKE.
     Grant(bool),
     /// `THEN` and a statement.
@@ -144,13 +146,13 @@ pub(super) fn read(lexer: &mut Lexer<'_>) -> Head {
         Some(Token::Symbol('(')) => return Head::plain("SELECT"),
         _ => return Head { kind: None, ..Head::plain(SCRIPT) },
     };
-    if let Some(head) = query(&word) {
-        return head;
-    }
     if ahead.peek() == Some(Token::Symbol(':')) {
         ahead.next(); // a label
         *lexer = ahead;
         return Head::then_statement();
+    }
+    if let Some(head) = query(&word) {
+        return head;
     }
     let head = data(&word, &mut ahead)
         .or_else(|| definition(&word, &mut ahead))
@@ -160,7 +162,7 @@ pub(super) fn read(lexer: &mut Lexer<'_>) -> Head {
 }
 
 fn query(word: &str) -> Option<Head> {
-    ["SELECT", "WITH", "FROM"].contains(&word).then_some(Head::plain("SELECT"))
+    ["SELECT", "WITH", "FROM", "GRAPH"].contains(&word).then_some(Head::plain("SELECT"))
 }
 
 /// Statements that change or move rows.
@@ -223,6 +225,7 @@ fn definition(word: &str, lexer: &mut Lexer<'_>) -> Option<Head> {
         (Names::OnTable, ..) => Watch::On,
         (Names::Table, 0, _) => Watch::Create,
         (Names::Other, 0, "CREATE_PROCEDURE") => Watch::Body,
+        (Names::Other, 0, "CREATE_PROPERTY_GRAPH") => Watch::Graph,
         _ => Watch::Nothing,
     };
     Some(Head { kind, next, watch, temporary, block: Block::Same })

@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+use crate::bigquery::method_table::STATEMENT_TYPES;
+
 /// What [`scan`] says, as `tests/sql/statements.txt` writes it.
 fn summary(sql: &str) -> String {
     let scan = scan(sql);
@@ -46,6 +48,15 @@ fn every_statement_of_the_collection_is_read_right() {
         .map(|(expected, sql, found)| format!("{sql}expected {expected}\n   found {found}"))
         .collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), statements.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn the_collection_has_every_kind_that_bigquery_has() {
+    let statements = statements();
+    let kinds: HashSet<_> =
+        statements.iter().filter_map(|(expected, _)| expected.split(" | ").next()).collect();
+    let missing: Vec<_> = STATEMENT_TYPES.iter().filter(|kind| !kinds.contains(**kind)).collect();
+    assert!(missing.is_empty(), "no statement is {missing:?}");
 }
 
 /// A statement is read alike on one line and on many, in capitals or not, with comments everywhere.

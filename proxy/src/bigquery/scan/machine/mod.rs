@@ -197,6 +197,8 @@ impl<'s> Machine<'s, '_> {
             self.expression(recursive);
         } else if frame.from {
             frame.expect = Expect::Table(Item::From);
+        } else if frame.tables {
+            frame.expect = Expect::Table(Item::Name(Access::Read, false));
         }
     }
 

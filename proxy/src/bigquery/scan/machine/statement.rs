@@ -130,6 +130,9 @@ impl Machine<'_, '_> {
                 self.frame().expect = Expect::Table(Item::Name(Access::Write, false));
             }
             (Watch::Grant(grant), "ON") => self.grant(grant),
+            (Watch::Graph, "TABLES") if self.takes_parenthesis() => {
+                self.push(Frame { tables: true, expect: read, ..Frame::default() });
+            }
             (Watch::Then | Watch::Do, "CASE") => self.cases += 1,
             (Watch::Then | Watch::Do, "END") => self.cases = self.cases.saturating_sub(1),
             (Watch::Then, "THEN") if self.cases == 0 => self.next_statement(),
