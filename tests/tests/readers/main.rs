@@ -99,17 +99,10 @@ impl Stand {
         }
         let token = kubectl.say(&["-n", "audit", "create", "token", name]).await.unwrap();
         let kubeconfig = self.plane.kubeconfig(name, token.trim()).unwrap();
-        // Of a binding the API server's own authorizer hears a moment later.
-        let own = self.plane.kubectl_with(&kubeconfig);
-        let to_read = namespaces.iter().map(|namespace| ["-n", *namespace, "get", "entries.bqwitness.dev"]);
-        let recorder = "configmaps/bqwitness-recorder";
-        for [flag, namespace, verb, what] in to_read.chain([["-n", chart::NAMESPACE, "get", recorder]]) {
-            let start = std::time::Instant::now();
-            while !own.run(&["auth", "can-i", flag, namespace, verb, what]).await.unwrap().success() {
-                assert!(start.elapsed() < PATIENCE, "{name} may not {verb} {what} in {namespace}");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
+        for namespace in namespaces {
+            allowed(kubectl, name, namespace, "bqwitness.dev", "entries").await;
         }
+        allowed(kubectl, name, chart::NAMESPACE, "", "configmaps").await;
         kubeconfig
     }
 
@@ -151,6 +144,26 @@ impl Stand {
             "data": {"ca.pem": read(self.ca.path()), "log.vkey": read(self.recorder.key()), "url": url},
         });
         self.kubectl.apply(&said.to_string()).await.unwrap();
+    }
+}
+
+/// Waits until an auditor may get what a binding grants: of that the API server's own authorizer hears a moment later.
+async fn allowed(kubectl: &Kubectl, auditor: &str, namespace: &str, group: &str, resource: &str) {
+    let asked = json!({"namespace": namespace, "verb": "get", "group": group, "resource": resource,
+                       "name": "bqwitness-recorder"});
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": format!("system:serviceaccount:audit:{auditor}"), "resourceAttributes": asked},
+    });
+    let start = std::time::Instant::now();
+    loop {
+        let answer = kubectl.feed(&["create", "-o", "json", "-f", "-"], &review.to_string()).await.unwrap();
+        let said: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
+        if said["status"]["allowed"] == true {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{resource} in {namespace}: {}", answer.said());
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
