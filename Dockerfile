@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The images: docker build --target operator|recorder|proxy .
+# The images: docker build --target operator|recorder|proxy .   (`make try-images` tries them where there is no registry)
 # Base images are pinned to a release here, and to a digest by whoever builds a release (--build-arg RUST=...@sha256:...).
 ARG RUST=rust:1.95.0-slim-bookworm
 ARG DEBIAN=debian:12.12-slim
@@ -17,11 +17,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
  && mkdir /out \
  && find target/release -maxdepth 1 -type f -name 'bqwitness*' -executable -exec cp {} /out/ \;
 
-# Public roots, to verify BigQuery's certificate; nobody is root unless the pod says so.
+# Public roots, to verify BigQuery's certificate; nobody is root unless the pod says so, nor becomes it: no program is set-user-ID.
 FROM ${DEBIAN} AS base
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* \
+ && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 LABEL org.opencontainers.image.licenses="Apache-2.0"
 
 # The sidecar, and the init container that redirects to it, which alone runs as root with NET_ADMIN.

@@ -4,13 +4,14 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup setup-cluster demo test lint bench bench-large
+.PHONY: help setup setup-cluster try-images demo test lint bench bench-large
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo   two agents, one record: the whole story against an emulator, in half a minute after the build'
 	@echo 'make test   all tests, unmodified clients included'
 	@echo 'make lint   format, clippy, licences, advisories'
+	@echo 'make try-images  the images of the Dockerfile, built and run without a registry (root, a few minutes)'
 	@echo 'make bench  figures beside what they are to reach, in about six minutes after the build'
 	@echo 'make bench-large  searches in a log of ten million entries: half an hour, 20 GB of disk meanwhile'
 
@@ -20,6 +21,12 @@ setup:
 	@tests/setup/python.sh
 	@tests/setup/node.sh
 	@tests/setup/java.sh
+
+# The images of the Dockerfile, with this machine's build of the programs, and each program run in its image. Needs root.
+try-images:
+	@tests/setup/machine.sh
+	cargo build --workspace --bins
+	@tests/setup/images.sh
 
 # A Kubernetes control plane for the tests, built once in ten minutes or so, and what tests alerts.
 setup-cluster:
