@@ -62,6 +62,16 @@ impl Why {
         }
     }
 
+    /// The same as events have it.
+    #[must_use]
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::NoSidecar => "NoSidecar",
+            Self::NotReady => "SidecarNotReady",
+            Self::Stopped => "SidecarStopped",
+        }
+    }
+
     /// What it means, and what to do.
     #[must_use]
     pub fn advice(self) -> &'static str {

@@ -49,11 +49,12 @@ async fn tell(controller: &mut Controller, said: &Said) {
                 event(
                     EventType::Warning,
                     "BigQueryNotRecorded",
+                    why.action(),
                     format!("Selected by a BigQueryConnection, but {}", why.advice()),
                 )
             }
             (Some(State::Uncovered(_)), _) => {
-                event(EventType::Normal, "BigQueryRecorded", "Its sidecar works again".into())
+                event(EventType::Normal, "BigQueryRecorded", "SidecarWorks", "Its sidecar works again".into())
             }
             _ => continue,
         };
@@ -63,8 +64,9 @@ async fn tell(controller: &mut Controller, said: &Said) {
     }
 }
 
-fn event(type_: EventType, reason: &str, note: String) -> Event {
-    Event { type_, reason: reason.into(), note: Some(note), action: "Cover".into(), secondary: None }
+/// Events that differ in their note alone would become one, with the note of the first: the action says why, too.
+fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
+    Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None }
 }
 
 fn count(controller: &mut Controller, namespace: &str, name: &str, said: &Said) {

@@ -37,14 +37,15 @@ impl Arrival {
         }
     }
 
-    /// The method's name in the API's documentation (`jobs.query`, `google...BigQueryRead.ReadRows`); `unknown` when it is
-    /// none that the stand's clients call.
+    /// The method's name in the API's documentation (`jobs.query`, `BigQueryRead.ReadRows`); `unknown` when it is none that the
+    /// stand's clients call.
     #[must_use]
     pub fn method(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         if let Some((service, method)) = path.trim_start_matches('/').split_once('/')
             && service.starts_with("google.cloud.")
         {
+            let service = service.rsplit('.').next().unwrap_or_default();
             return format!("{service}.{method}");
         }
         let path = path.strip_prefix("/upload").unwrap_or(path);
@@ -131,7 +132,7 @@ mod tests {
         assert_eq!(arrival("POST", upload).method(), "jobs.insert");
         assert_eq!(arrival("PUT", upload).method(), "jobs.insert");
         let grpc = "/google.cloud.bigquery.storage.v1.BigQueryRead/ReadRows";
-        assert_eq!(arrival("POST", grpc).method(), "google.cloud.bigquery.storage.v1.BigQueryRead.ReadRows");
+        assert_eq!(arrival("POST", grpc).method(), "BigQueryRead.ReadRows");
     }
 
     fn arrival(verb: &str, path: &str) -> Arrival {

@@ -1,5 +1,7 @@
 //! One container as a command line: its mounts, its user and capabilities, its variables, its program.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -33,11 +35,15 @@ const EMPTY: [&str; 2] = ["/run", "/mnt"];
 /// Where an image has its roots (Debian's package ca-certificates).
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// The sidecar's image: what its containers have in the place of this machine's files.
+/// What containers have in the place of this machine's files.
 #[derive(Debug)]
 pub struct Image {
+    /// The sidecar's.
     programs: PathBuf,
+    /// The sidecar's.
     roots: PathBuf,
+    /// The users': folders of this machine that everybody may read there.
+    software: Vec<PathBuf>,
 }
 
 impl Image {
@@ -51,7 +57,13 @@ impl Image {
         for name in ["bqwitness-proxy", "bqwitness-redirect"] {
             std::fs::copy(program(name)?, programs.join(name)).doing(format!("copying {name}"))?;
         }
-        Ok(Self { programs, roots: roots.into() })
+        Ok(Self { programs, roots: roots.into(), software: Vec::new() })
+    }
+
+    /// The users' containers also have these folders where they are on this machine, whoever may enter the folders above them here.
+    #[must_use]
+    pub fn with_software(self, folders: &[&Path]) -> Self {
+        Self { software: folders.iter().map(|folder| (*folder).to_owned()).collect(), ..self }
     }
 }
 
@@ -92,6 +104,8 @@ impl Container<'_> {
         if self.is_ours() {
             script.push_str(&bind(&self.image.programs, "/usr/local/bin"));
             script.push_str(&bind(&self.image.roots, ROOTS));
+        } else {
+            script.push_str(&self.software()?);
         }
         script.push_str(&bind(&self.volumes.hosts, "/etc/hosts"));
         script.push_str(&bind(&self.volumes.resolv_conf, "/etc/resolv.conf"));
@@ -113,6 +127,23 @@ impl Container<'_> {
             script.push_str("mount -o remount,bind,ro /\n");
         }
         Ok(script)
+    }
+
+    /// An empty folder in the place of each closed one above the software, and in it the software.
+    fn software(&self) -> Result<String> {
+        let (mut aside, mut back) = (String::from("mount -t tmpfs tmpfs /mnt\n"), String::new());
+        let mut closed = BTreeSet::new();
+        for (number, folder) in self.image.software.iter().enumerate() {
+            let (here, kept) = (quoted(&folder.display().to_string()), format!("/mnt/{number}"));
+            let Some(above) = closed_above(folder)? else { continue };
+            closed.insert(quoted(&above.display().to_string()));
+            aside.push_str(&format!("mkdir {kept}\nmount --bind {here} {kept}\n"));
+            back.push_str(&format!(
+                "mkdir -p {here}\nmount --move {kept} {here}\nmount -o remount,bind,ro {here}\n"
+            ));
+        }
+        let emptied = closed.iter().map(|folder| format!("mount -t tmpfs -o mode=0755 tmpfs {folder}\n"));
+        Ok(format!("mount --make-rprivate /\n{aside}{}{back}umount /mnt\n", emptied.collect::<String>()))
     }
 
     /// The user, what that one may do, and its variables; then the program.
@@ -169,6 +200,19 @@ impl Container<'_> {
         }
         Ok(variables.join(" "))
     }
+}
+
+/// The first folder above this one that not everybody may enter.
+fn closed_above(folder: &Path) -> Result<Option<PathBuf>> {
+    let mut above: Vec<_> = folder.ancestors().skip(1).collect();
+    above.reverse();
+    for one in above {
+        let mode = one.metadata().doing(format!("looking at {}", one.display()))?.permissions().mode();
+        if mode & 0o001 == 0 {
+            return Ok(Some(one.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// One word of a shell's.

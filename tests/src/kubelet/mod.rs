@@ -13,6 +13,7 @@
 
 mod container;
 mod node;
+mod status;
 mod volumes;
 
 use std::net::IpAddr;
@@ -50,6 +51,7 @@ pub struct RunningPod {
     sidecars: Vec<(String, Process)>,
     /// Those that have ended, by name.
     pub initialised: Vec<(String, Finished)>,
+    metadata: Value,
     spec: Value,
     volumes: Volumes,
     surroundings: Surroundings,
@@ -71,6 +73,7 @@ impl RunningPod {
         let mut running = Self {
             sidecars: Vec::new(),
             initialised: Vec::new(),
+            metadata: pod["metadata"].clone(),
             spec: pod["spec"].clone(),
             volumes,
             surroundings,
@@ -105,17 +108,33 @@ impl RunningPod {
         Ok(process)
     }
 
-    /// Kills a sidecar, as a crash does, and starts it again, as the kubelet does: it alone, with the same volumes.
+    /// Kills a sidecar, as a crash does.
+    ///
+    /// # Errors
+    /// There is no such sidecar.
+    pub fn crash(&mut self, name: &str) -> Result<()> {
+        self.sidecar(name)?.kill()
+    }
+
+    /// Starts a sidecar again that has crashed, as the kubelet does: it alone, with the same volumes.
     ///
     /// # Errors
     /// There is no such sidecar, or it does not start again.
-    pub async fn restart(&mut self, name: &str) -> Result<()> {
-        let unknown = || Trouble::new(format!("no sidecar {name}"));
-        let index = self.sidecars.iter().position(|(sidecar, _)| sidecar == name).ok_or_else(unknown)?;
-        self.sidecars[index].1.kill()?;
+    pub async fn start_again(&mut self, name: &str) -> Result<()> {
         let container = list(&self.spec["initContainers"]).iter().find(|container| container["name"] == name);
-        self.sidecars[index].1 = self.start_sidecar(name, container.ok_or_else(unknown)?).await?;
+        let container = container.ok_or_else(|| Trouble::new(format!("no sidecar {name}")))?;
+        let started = self.start_sidecar(name, container).await?;
+        *self.sidecar(name)? = started;
         Ok(())
+    }
+
+    /// A sidecar's process: to be killed, signalled.
+    ///
+    /// # Errors
+    /// There is no such sidecar.
+    pub fn sidecar(&mut self, name: &str) -> Result<&mut Process> {
+        let found = self.sidecars.iter_mut().find(|(sidecar, _)| sidecar == name);
+        found.map(|(_, process)| process).ok_or_else(|| Trouble::new(format!("no sidecar {name}")))
     }
 
     /// What a port of the pod answers to a GET, as whoever scrapes it reads it.

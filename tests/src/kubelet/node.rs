@@ -54,6 +54,19 @@ impl Node {
         self.kubectl.json(&["-n", namespace, "get", "pod", pod]).await
     }
 
+    /// Says how a pod of this node is, in its status.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub(super) async fn say(&self, namespace: &str, name: &str, status: &Value) -> Result<()> {
+        let mut pod = self.kubectl.json(&["-n", namespace, "get", "pod", name]).await?;
+        pod["status"] = status.clone();
+        // Whatever others have written meanwhile.
+        pod["metadata"]["resourceVersion"] = Value::Null;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
+        self.granted(&["replace", "--raw", &path, "-f", "-"], &pod.to_string()).await.map(drop)
+    }
+
     /// A ConfigMap's data.
     ///
     /// # Errors

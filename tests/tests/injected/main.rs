@@ -2,9 +2,11 @@
 //! record says whose calls they made.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod coverage;
 mod refused;
 mod world;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bqwitness_proxy::bigquery::{HostClass, classify_host};
@@ -99,6 +101,13 @@ fn connection(name: &str, account: &str, interception: &Value) -> Value {
     })
 }
 
+/// What agents run besides the programs of this machine: the Python client with its interpreter, and our scripts.
+fn software(tools: &Tools) -> Vec<PathBuf> {
+    let environment = |python: &Path| python.ancestors().nth(2).unwrap().to_owned();
+    let interpreter = tools.client_python.canonicalize().unwrap();
+    vec![environment(&tools.client_python), environment(&interpreter), root().join("tests/agents")]
+}
+
 async fn recorded(interception: Value, observed: &str) {
     if let Some(why) = Namespace::missing() {
         return skip::skipped(&why);
@@ -118,7 +127,7 @@ async fn recorded(interception: Value, observed: &str) {
     if restricted {
         refused::connections_and_pods(&world).await;
     }
-    let (pod, mut running) = world.run(&pod(&tools, restricted)).await;
+    let (pod, mut running) = world.run(&pod(&tools, restricted), &software(&tools)).await;
 
     let fetched = running.initialised.iter().find(|(name, _)| name == "fetch").unwrap();
     assert!(fetched.1.stdout.contains("A-17"), "{}", fetched.1.said());
@@ -134,9 +143,11 @@ async fn recorded(interception: Value, observed: &str) {
         refused::at_the_aliases(&running).await;
     }
     java_trusts_the_sidecar(&tools, &running).await;
+    grpc_arrives(&tools, &running).await;
 
     // A sidecar that crashed is started again, by the kubelet and alone; what its agents trust is the same.
-    running.restart("bqwitness-proxy").await.unwrap();
+    running.crash("bqwitness-proxy").unwrap();
+    running.start_again("bqwitness-proxy").await.unwrap();
     let agent = running.run("agent").await.unwrap();
     assert!(
         agent.success() && agent.stdout.contains("A-17"),
@@ -147,6 +158,7 @@ async fn recorded(interception: Value, observed: &str) {
 
     let principal = service_account(&world.account);
     assert_eq!((world.google.asked("sts"), world.google.asked("iam")), (2, 2), "one exchange for each start");
+    coverage::is_said(&world, &mut running).await;
     let connection = world.connection("warehouse").await;
     let (entries, arrivals) = world.end(running).await;
     audit::balance(&entries, &arrivals).unwrap();
@@ -164,7 +176,14 @@ async fn recorded(interception: Value, observed: &str) {
     }
     let of_sidecar = entries.iter().filter(|entry| entry.envelope.role == Role::Sidecar);
     let ends = of_sidecar.filter(|entry| entry.statement.kind == kind::SESSION_END).count();
-    assert_eq!(ends, 1, "the second session was ended in order, the first by a crash");
+    assert_eq!(ends, 1, "the last session was ended in order, those before by a crash");
+    for method in ["CreateReadSession", "ReadRows"] {
+        let says = |call: &&&Logged| {
+            call.statement.body.intent.as_ref().is_some_and(|intent| intent.method.ends_with(method))
+        };
+        assert_eq!(calls.iter().filter(says).count(), 1, "{method}: {calls:#?}");
+    }
+    coverage::is_on_record(&entries, &pod);
     who_asked_for_it_is_on_record(&entries, &calls);
 }
 
@@ -179,6 +198,19 @@ async fn java_trusts_the_sidecar(tools: &Tools, running: &RunningPod) {
     let without = ["env", "-u", "JAVA_TOOL_OPTIONS", &java, &program, OVERDUE];
     let without = running.exec("agent", &without).await.unwrap();
     assert!(without.stderr.contains("PKIX path building failed"), "{}", without.said());
+}
+
+/// The Storage Read API of Google's own client: gRPC looks names up, trusts roots, and finds a credential in its own ways.
+async fn grpc_arrives(tools: &Tools, running: &RunningPod) {
+    let script = std::fs::read_to_string(root().join("tests/agents/read_rows.py")).unwrap();
+    let python = tools.client_python.display().to_string();
+    let read = running.exec("agent", &[&python, "-c", &script, "staging.imports"]).await.unwrap();
+    assert!(
+        read.success() && read.stdout.trim() == "5",
+        "{}\n{}",
+        read.said(),
+        running.log("bqwitness-proxy")
+    );
 }
 
 /// Each call's UID, generation and digest lead to the entry of the accepted spec, and so to who asked for it.

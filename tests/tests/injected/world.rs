@@ -1,7 +1,7 @@
 //! A cluster with an operator, and what its pods find around them.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bqwitness_tests::ca::TestCa;
@@ -22,12 +22,12 @@ use crate::{NODE, PATIENCE};
 
 /// A cluster with an operator, and the world that its pods find. Dropped from the top: a pod before what it needs.
 pub(crate) struct World {
-    operator: Operator,
-    recorder: Recorder,
+    pub(crate) operator: Operator,
+    pub(crate) recorder: Recorder,
     pub(crate) front: Front,
     pub(crate) google: Google,
     _names: NameServer,
-    node: Node,
+    pub(crate) node: Node,
     pub(crate) kubectl: Kubectl,
     pub(crate) account: Pod,
     ca: TestCa,
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// Creates the pod, binds it to the node, and runs what the API server then has.
-    pub(crate) async fn run(&mut self, pod: &Value) -> (Value, RunningPod) {
+    pub(crate) async fn run(&mut self, pod: &Value, software: &[PathBuf]) -> (Value, RunningPod) {
         self.kubectl.apply(&pod.to_string()).await.unwrap();
         let name = pod["metadata"]["name"].as_str().unwrap();
         let bound = self.node.bind("agents", name).await.unwrap();
@@ -116,7 +116,9 @@ impl World {
         let surroundings = Surroundings {
             name_server: namespace.outside(),
             namespace,
-            image: Image::of_sidecar(self.folder.path(), &self.ca.path()).unwrap(),
+            image: Image::of_sidecar(self.folder.path(), &self.ca.path())
+                .unwrap()
+                .with_software(&software.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
         };
         let running = RunningPod::start(&self.node, &bound, surroundings, self.folder.path()).await.unwrap();
         (bound, running)
