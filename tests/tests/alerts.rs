@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bqwitness_tests::chart;
+use bqwitness_tests::cluster::ControlPlane;
 use bqwitness_tests::skip;
 use bqwitness_tests::tools::root;
+use serde_json::{Value, json};
 
 /// Labels that Prometheus itself gives each target.
 const OF_TARGETS: [&str; 4] = ["namespace", "pod", "container", "le"];
@@ -67,6 +70,52 @@ fn a_metric_that_does_not_exist_is_found() {
     assert_eq!(used["bqwitness_nonsense_total"], labels);
     assert!(!exposed().contains_key("bqwitness_nonsense_total"));
     assert!(used["bqwitness_call_seconds"].is_empty() && exposed().contains_key("bqwitness_call_seconds"));
+}
+
+/// Each PodMonitor selects pods that there are, and ports that they have; the rules are those that are tested.
+#[tokio::test]
+async fn what_is_scraped_is_there() {
+    let Some(plane) = ControlPlane::shared().unwrap() else { return };
+    let values = ["monitoring.enabled=true", "monitoring.labels.release=prometheus"];
+    let objects = chart::objects(&chart::render(&plane.kubectl(), &values).await.unwrap()).unwrap();
+    let of_kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+    let mut scraped = Vec::new();
+    for monitor in of_kind("PodMonitor") {
+        assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus", "{monitor:#}");
+        let ports = monitor["spec"]["podMetricsEndpoints"].as_array().unwrap().iter();
+        let ports: Vec<_> = ports.map(|endpoint| endpoint["port"].as_str().unwrap()).collect();
+        if let Some(selected) = monitor["spec"]["selector"]["matchExpressions"].as_array() {
+            assert_eq!(
+                *selected,
+                [json!({"key": connection::names::CONNECTION_LABEL, "operator": "Exists"})]
+            );
+            let sidecar = read("connection/tests/golden/bare-pod.injected.yaml");
+            assert!(ports.iter().all(|port| sidecar.contains(&format!("name: {port}\n"))), "{ports:?}");
+            continue;
+        }
+        let pods: Vec<_> = objects.iter().filter(|object| is_of(object, monitor)).collect();
+        let [workload] = pods[..] else { panic!("{monitor:#} selects {pods:#?}") };
+        let containers = workload["spec"]["template"]["spec"].to_string();
+        assert!(
+            ports.iter().all(|port| containers.contains(&format!("\"name\":\"{port}\""))),
+            "{containers}"
+        );
+        scraped.push(workload["metadata"]["name"].as_str().unwrap());
+    }
+    scraped.sort_unstable();
+    assert_eq!(scraped, ["bqwitness-operator", "bqwitness-recorder"]);
+    let rules: Vec<_> = of_kind("PrometheusRule").map(|rule| rule["spec"].clone()).collect();
+    let tested: Value = serde_saphyr::from_str(&read("charts/bqwitness/files/alerts.yaml")).unwrap();
+    assert_eq!(rules, [tested]);
+}
+
+/// Are these the pods of that monitor: of its namespace, with its labels?
+fn is_of(workload: &Value, monitor: &Value) -> bool {
+    let labels = &workload["spec"]["template"]["metadata"]["labels"];
+    let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    labels.is_object()
+        && workload["metadata"]["namespace"] == monitor["metadata"]["namespace"]
+        && wanted.iter().all(|(name, value)| labels[name] == *value)
 }
 
 /// The metrics that a text of PromQL names, each with the labels that it is asked for. `{__name__=~"..."}` counts as a name for

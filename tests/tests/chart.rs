@@ -111,13 +111,7 @@ async fn installed_it_keeps_to_the_rules() {
         "metadata": { "name": NAMESPACE, "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
     });
     kubectl.apply(&strict.to_string()).await.unwrap();
-    let installed = kubectl.helm(&words(&["install", "bqwitness"], &[])).await.unwrap();
-    assert!(installed.success(), "{}", installed.said());
-    assert!(
-        installed.stdout.contains("kind: BigQueryConnection"),
-        "the notes say what comes next: {}",
-        installed.stdout
-    );
+    as_the_readme_says(&kubectl).await;
 
     pods(&kubectl, NAMESPACE, "operator", 2).await;
     pods(&kubectl, "bqwitness", "recorder", 1).await;
@@ -133,9 +127,56 @@ async fn installed_it_keeps_to_the_rules() {
     kubectl.say(&["-n", "bqwitness", "get", "pvc", "data-bqwitness-recorder-0"]).await.unwrap();
 }
 
+/// The README's commands, with an agent to record. (No operator runs here, which would inject it.)
+async fn as_the_readme_says(kubectl: &Kubectl) {
+    kubectl.say(&["create", "namespace", "agents"]).await.unwrap();
+    let agent = root().join("examples/agent.yaml").display().to_string();
+    kubectl.say(&["-n", "agents", "apply", "-f", &agent]).await.unwrap();
+    let mut said = Vec::new();
+    for command in readme() {
+        let (program, words) = command.split_first().unwrap();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let finished = match program.as_str() {
+            "helm" => kubectl.helm(&words).await.unwrap(),
+            "kubectl" => kubectl.run(&words).await.unwrap(),
+            other => panic!("the README begins to use {other}"),
+        };
+        assert!(finished.success(), "{command:?}: {}", finished.said());
+        said.push(finished.stdout);
+        if program == "helm" {
+            served(kubectl).await;
+        }
+    }
+    let [installed, .., listed] = &said[..] else { panic!("{said:?}") };
+    assert!(installed.contains("kind: BigQueryConnection"), "the notes say what comes next: {installed}");
+    assert!(listed.contains("UNCOVERED") && listed.contains("billing"), "{listed}");
+}
+
+/// Waits until the API server serves connections: somebody who types is slower than it.
+async fn served(kubectl: &Kubectl) {
+    let start = Instant::now();
+    while !kubectl.run(&["get", "bqc", "--all-namespaces"]).await.unwrap().success() {
+        assert!(start.elapsed() < PATIENCE, "connections are not served");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The commands of the README's section on Kubernetes, word by word.
+fn readme() -> Vec<Vec<String>> {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let section = readme.split("## In Kubernetes").nth(1).unwrap();
+    let block = section.split("```console").nth(1).unwrap().split("```").next().unwrap();
+    let joined = block.replace("\\\n", " ");
+    let commands = joined.lines().filter_map(|line| line.strip_prefix("$ ")?.split(" #").next());
+    let here = |word: &str| match word.starts_with("charts/") || word.starts_with("examples/") {
+        true => root().join(word).display().to_string(),
+        false => word.to_owned(),
+    };
+    commands.map(|command| command.split_whitespace().map(here).collect()).collect()
+}
+
 /// Each example is accepted as it is written.
 async fn examples(kubectl: &Kubectl) {
-    kubectl.say(&["create", "namespace", "agents"]).await.unwrap();
     let mut connections = 0;
     for entry in std::fs::read_dir(root().join("examples")).unwrap() {
         let file = entry.unwrap().path().display().to_string();

@@ -18,8 +18,8 @@ impl Metrics {
     /// # Errors
     /// When the registry has metrics of these names already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, label: &str| {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone())).map(|()| counters)
         };
         let expires = IntGauge::new(
@@ -31,13 +31,13 @@ impl Metrics {
             refreshes: counters(
                 "bqwitness_credential_refreshes_total",
                 "Attempts to obtain a Google credential, by how they ended.",
-                "result",
+                &["result"],
             )?,
             expires,
             placeholders: counters(
                 "bqwitness_placeholders_total",
                 "Placeholder credentials handed to agents, by where they asked.",
-                "by",
+                &["by"],
             )?,
         })
     }
