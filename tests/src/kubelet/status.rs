@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Node, RunningPod, list, text};
 use crate::process::Process;
 use crate::programs;
-use crate::trouble::Result;
+use crate::trouble::{Result, Trouble};
 
 /// The start of everything: nobody here reads when.
 const SINCE: &str = "2026-01-01T00:00:00Z";
@@ -32,8 +32,32 @@ impl RunningPod {
         node.say(text(&self.metadata, "namespace")?, text(&self.metadata, "name")?, &status).await
     }
 
+    /// Does a container of the spec pass its readiness probe? It may fail as often as the spec says, less once.
+    async fn is_ready(&self, container: &Value) -> Result<bool> {
+        let probe = &container["readinessProbe"];
+        let number = |name: &str| probe[name].as_u64().unwrap_or(1);
+        let (port, path) = (&probe["httpGet"]["port"], text(&probe["httpGet"], "path")?);
+        let url = format!("http://{}:{port}{path}", self.surroundings.namespace.inside());
+        for _ in 0..number("failureThreshold") {
+            let answer = programs::answers_well(&url);
+            let limit = Duration::from_secs(number("timeoutSeconds"));
+            if tokio::time::timeout(limit, answer).await.is_ok_and(|well| well.is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Is a sidecar ready?
+    ///
+    /// # Errors
+    /// There is no such sidecar, or it has a probe that is not known here.
+    pub async fn sidecar_is_ready(&self, name: &str) -> Result<bool> {
+        let found = list(&self.spec["initContainers"]).iter().find(|container| container["name"] == name);
+        self.is_ready(found.ok_or_else(|| Trouble::new(format!("no sidecar {name}")))?).await
+    }
+
     async fn state_of(&mut self, container: &Value) -> Result<Value> {
-        let address = self.surroundings.namespace.inside();
         let found = self.sidecars.iter_mut().find(|(name, _)| container["name"] == name.as_str());
         let Some((_, process)) = found else {
             let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": SINCE, "finishedAt": SINCE}});
@@ -43,13 +67,7 @@ impl RunningPod {
             let ended = json!({"terminated": {"exitCode": code, "reason": "Error", "startedAt": SINCE, "finishedAt": SINCE}});
             return Ok(state(container, &ended, false));
         }
-        let probe = &container["readinessProbe"];
-        let (port, path) = (&probe["httpGet"]["port"], text(&probe["httpGet"], "path")?);
-        let limit = Duration::from_secs(probe["timeoutSeconds"].as_u64().unwrap_or(1));
-        let answer = tokio::time::timeout(limit, async {
-            programs::answers_well(&format!("http://{address}:{port}{path}")).await
-        });
-        let ready = answer.await.is_ok_and(|well| well.is_some());
+        let ready = self.is_ready(container).await?;
         Ok(state(container, &json!({"running": {"startedAt": SINCE}}), ready))
     }
 }

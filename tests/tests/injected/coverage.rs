@@ -54,6 +54,7 @@ pub(crate) fn is_on_record(entries: &[Logged], pod: &Value) {
 }
 
 async fn covered(world: &World, running: &mut RunningPod) {
+    until(world, "ready sidecar", async || running.sidecar_is_ready(SIDECAR).await.unwrap()).await;
     running.report(&world.node).await.unwrap();
     until(world, "covered", async || {
         let found = world.connection("warehouse").await;
