@@ -146,6 +146,10 @@ pub(crate) fn access(
 }
 
 fn https(text: &str) -> Result<http::Uri, String> {
+    // Settings are printed and logged; so is what is wrong with them.
+    if text.contains('@') {
+        return Err("a URL here holds no user and no password: a token is a file (jwks-token)".into());
+    }
     let url: http::Uri = text.parse().map_err(|_| format!("{text:?} is not a URL"))?;
     if url.scheme_str() == Some("https") {
         Ok(url)
@@ -194,6 +198,7 @@ mod tests {
             (r#"[{"cluster":"","issuer":"i","jwks":"j"}]"#, "must not be empty"),
             (r#"[{"cluster":"a","issuer":"i"}]"#, "cluster \"a\", jwks: is needed"),
             (r#"[{"cluster":"a","issuer":"i","jwks":"http://x"}]"#, "https only"),
+            (r#"[{"cluster":"a","issuer":"i","jwks":"https://u:p@x"}]"#, "no password"),
             (r#"[{"cluster":"a","issuer":"i","jwks":"discovery"}]"#, "issuer:"),
             (r#"[{"cluster":"a","issuer":"i","tokenReview":"https://x"}]"#, "jwks-token"),
             (r#"[{"cluster":"a","issuer":"i","jwks":"j","readers":["x"]}]"#, "readers: \"x\""),

@@ -341,7 +341,7 @@ impl Config {
             ("log-format", format!("{:?}", self.log_format).to_lowercase()),
         ];
         for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
-            writeln!(text, "{name} = {value:?}").expect("a String takes everything");
+            writeln!(text, "{name} = {}", serde_json::Value::from(value)).expect("a String takes everything");
         }
         text
     }
