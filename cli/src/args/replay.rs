@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ReaderArgs, parse_time};
+use super::ReaderArgs;
+use super::time::parse_time;
 use crate::replay::{How, Wanted};
 
 const REPLAY_HELP: &str = "\
