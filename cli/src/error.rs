@@ -68,6 +68,16 @@ pub(crate) enum CliError {
     Checkpoint(#[from] BadCheckpoint),
     #[error("{0}")]
     Proof(#[from] BadTlogProof),
+    #[error(
+        "the log had {before} entries and has {now} now: the recorder was brought back from an older copy. What was recorded \
+         since then is not in it"
+    )]
+    RolledBack { before: u64, now: u64 },
+    #[error(
+        "the log's first {before} entries are others now: the recorder was brought back from an older copy, or its log was \
+         changed ({why})"
+    )]
+    Forked { before: u64, why: String },
     #[error("{0}")]
     Verify(#[from] VerifyError),
     #[error("{0}")]
@@ -94,6 +104,8 @@ impl CliError {
         match self {
             Self::Checkpoint(_)
             | Self::Proof(_)
+            | Self::RolledBack { .. }
+            | Self::Forked { .. }
             | Self::Verify(VerifyError::Checkpoint(_))
             | Self::Unverified(_)
             | Self::Unsound(_)

@@ -4,6 +4,7 @@ mod args;
 mod claims;
 mod cluster;
 mod commands;
+mod continues;
 mod error;
 mod export;
 mod page;

@@ -81,6 +81,11 @@ impl Reader {
         self.runtime.borrow_mut().block_on(async { tokio::time::sleep(time).await });
     }
 
+    /// Is there a key of the log: one that was typed, or one that the cluster says?
+    pub(crate) fn has_key(&self, typed: Option<&str>) -> bool {
+        typed.or(self.key.as_deref()).is_some()
+    }
+
     /// The log's key: the one that was typed, else what the cluster says.
     pub(crate) fn key(&self, typed: Option<&str>) -> Result<LogKeys, CliError> {
         read_key(typed.or(self.key.as_deref()).ok_or(CliError::NoKey)?)

@@ -107,6 +107,8 @@ pub struct App {
     /// Where the admin server listens.
     pub admin: SocketAddr,
     drain: Drain,
+    /// Ends the waiting of readers.
+    ending: watch::Sender<bool>,
     queue: Queue,
     reads: Arc<Reads>,
     sequencer: Worker,
@@ -141,7 +143,8 @@ impl App {
         let start = start_event(history.stopped, tail.size(), torn_bytes);
         let indexer = Indexer::open(&config.data, &signer.first_vkey(), reader.clone(), metrics.clone())?;
         let index = indexer.progress();
-        let searcher = Searcher::new(config.data.clone(), reader.clone(), index.clone());
+        let (ending, ends) = watch::channel(false);
+        let searcher = Searcher::new(config.data.clone(), reader.clone(), index.clone(), ends);
         let (sequencer, queue) =
             Sequencer::new(wal, tail.clone(), reader.clone(), history, &config.origin, metrics.clone());
         let mut publisher = Worker::spawn("publisher", move || publisher.run(&tail))?;
@@ -185,7 +188,19 @@ impl App {
         tasks.push(tokio::spawn(orders(&config, (listen, admin), &queue, &reader, &signer, index).run()));
         drop(listening);
         tracing::info!(%listen, %admin, origin = config.origin, "the recorder is ready");
-        Ok(Self { listen, admin, drain, queue, reads, sequencer, publisher, indexer, tasks, _lock: lock })
+        Ok(Self {
+            listen,
+            admin,
+            drain,
+            ending,
+            queue,
+            reads,
+            sequencer,
+            publisher,
+            indexer,
+            tasks,
+            _lock: lock,
+        })
     }
 
     /// Runs until `shutdown` is heard, then stops in order; or until a write fails.
@@ -203,8 +218,18 @@ impl App {
 
     /// Takes no more connections, lets requests finish if that makes sense, says goodbye in the log and publishes it.
     async fn finish(self, drain: bool) -> Result<(), AppError> {
-        let Self { drain: running, queue, reads, mut sequencer, mut publisher, mut indexer, tasks, .. } =
-            self;
+        let Self {
+            drain: running,
+            ending,
+            queue,
+            reads,
+            mut sequencer,
+            mut publisher,
+            mut indexer,
+            tasks,
+            ..
+        } = self;
+        ending.send_replace(true);
         let limit = if drain { DRAIN_LIMIT } else { Duration::ZERO };
         if !running.run(limit).await && drain {
             tracing::warn!("some requests did not finish in time");

@@ -31,15 +31,23 @@ pub struct Searcher {
     data: PathBuf,
     log: LogReader,
     progress: watch::Receiver<Progress>,
+    /// True when the recorder ends: nobody waits any more.
+    ending: watch::Receiver<bool>,
     idle: std::sync::Arc<Mutex<Vec<Connection>>>,
     turns: Semaphore,
 }
 
 impl Searcher {
-    /// A searcher of the index in this data directory.
+    /// A searcher of the index in this data directory. When `ending` becomes true, whoever waits for the index is answered with what
+    /// there is: a tail that waits for calls does not hold up the recorder's end.
     #[must_use]
-    pub fn new(data: PathBuf, log: LogReader, progress: watch::Receiver<Progress>) -> Self {
-        Self { data, log, progress, idle: std::sync::Arc::default(), turns: Semaphore::new(SEARCHES) }
+    pub fn new(
+        data: PathBuf,
+        log: LogReader,
+        progress: watch::Receiver<Progress>,
+        ending: watch::Receiver<bool>,
+    ) -> Self {
+        Self { data, log, progress, ending, idle: std::sync::Arc::default(), turns: Semaphore::new(SEARCHES) }
     }
 
     /// Answers a question about calls, with those that the reader may see.
@@ -166,10 +174,13 @@ impl Searcher {
     }
 
     async fn wait_for(&self, size: u64) {
-        let mut progress = self.progress.clone();
-        let reached = progress.wait_for(|progress| progress.covered >= size);
-        // Both a time-out and the index's end leave what there is to be answered, and its size says so.
-        let _reached = tokio::time::timeout(Duration::from_secs(MAX_WAIT_SECONDS), reached).await.is_ok();
+        let (mut progress, mut ending) = (self.progress.clone(), self.ending.clone());
+        // A time-out and either end leave what there is to be answered, and its size says so.
+        tokio::select! {
+            _reached = progress.wait_for(|progress| progress.covered >= size) => {}
+            _ends = ending.wait_for(|ending| *ending) => {}
+            () = tokio::time::sleep(Duration::from_secs(MAX_WAIT_SECONDS)) => {}
+        }
     }
 
     fn connection(&self) -> Result<Connection, IndexError> {

@@ -77,7 +77,8 @@ async fn call(deliver: &Deliver) -> Result<(), deliver::NotRecorded> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) {
+/// A copy of a folder.
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

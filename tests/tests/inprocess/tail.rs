@@ -1,8 +1,12 @@
-//! `bqwitness tail` outlives a restart of the recorder, and does not outlive its reader's right to read.
+//! `bqwitness tail` outlives a restart of the recorder, and outlives neither its reader's right to read nor a log that does not
+//! continue what it saw of it.
 
+use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bqwitness_proxy::app::Running;
+use bqwitness_recorder::app::DRAIN_LIMIT;
 use bqwitness_tests::identity::{Cluster, Pod};
 use bqwitness_tests::programs::{AUDIENCE, program};
 use http::StatusCode;
@@ -11,6 +15,7 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::evidence::ANSWER;
+use crate::rollback::copy;
 use crate::stand::{Recorder, Stand, query};
 
 /// Longer than the longest pause of `tail`, and than its recorder needs to stop and start.
@@ -24,19 +29,15 @@ async fn a_tail_goes_on_after_a_restart_and_ends_with_its_right() {
     let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
     let sidecar = stand.sidecar(&recorder, bigquery.address).await;
 
-    let mut tail = tail(&stand, &recorder);
+    let mut tail = tail(&stand, &recorder, None);
     let (mut calls, mut told) = (lines(tail.stdout.take()), lines(tail.stderr.take()));
-    // It has begun when it tells a call that was made after its start.
-    let first = loop {
-        assert_eq!(query(&stand, &sidecar, "SELECT before").await.0, StatusCode::OK);
-        if let Ok(line) = timeout(Duration::from_secs(1), calls.next_line()).await {
-            break line.unwrap().expect("tail goes on");
-        }
-    };
-    assert!(first.contains("SELECT before"), "{first}");
+    tells(&mut calls, &stand, &sidecar).await;
     assert!(sidecar.stop("test").await);
 
+    // It waits for calls, and holds up nobody's restart by that.
+    let asked = Instant::now();
     recorder.stop().await;
+    assert!(asked.elapsed() < DRAIN_LIMIT, "{:?}", asked.elapsed());
     let away = next(&mut told, "that the recorder is away").await;
     assert!(away.contains("recorder") && away.contains("going on from entry"), "{away}");
     let recorder = stand.recorder(&stand.data(), &address).await;
@@ -64,7 +65,82 @@ async fn a_tail_goes_on_after_a_restart_and_ends_with_its_right() {
     recorder.stop().await;
 }
 
-fn tail(stand: &Stand, recorder: &Recorder) -> Child {
+/// The log that the recorder has after a restart.
+#[derive(Clone, Copy, Debug)]
+enum BroughtBack {
+    /// A copy that lacks what the tail saw.
+    Older,
+    /// Another one that began the same, and has more entries than the tail saw.
+    Other,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_ends_with_a_log_that_was_brought_back() {
+    for (with_key, brought_back, said) in [
+        (false, BroughtBack::Older, "the recorder was brought back from an older copy"),
+        (true, BroughtBack::Older, "the recorder was brought back from an older copy"),
+        (false, BroughtBack::Other, "entries are others now"),
+        (true, BroughtBack::Other, "entries are others now"),
+    ] {
+        let stand = Stand::new();
+        stand.recorder(&stand.data(), "127.0.0.1:0").await.stop().await;
+        let copied = stand.path("copy");
+        copy(&stand.data(), &copied);
+        let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
+        let address = recorder.address.to_string();
+        let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
+        let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+        // The tail's first look is at a log that goes on behind the copy.
+        assert_eq!(query(&stand, &sidecar, "SELECT 1").await.0, StatusCode::OK);
+        published(&stand.data(), published(&copied, 0).await + 3).await;
+        let key = with_key.then(|| stand.data().join("log.vkey"));
+        let mut tail = tail(&stand, &recorder, key.as_deref());
+        let (mut calls, mut told) = (lines(tail.stdout.take()), lines(tail.stderr.take()));
+        tells(&mut calls, &stand, &sidecar).await;
+        assert!(sidecar.stop("test").await);
+        recorder.stop().await;
+
+        let away = next(&mut told, "that the recorder is away").await;
+        assert!(away.contains("going on from entry"), "{away}");
+        if matches!(brought_back, BroughtBack::Other) {
+            let seen = published(&stand.data(), 0).await;
+            while published(&copied, 0).await <= seen {
+                stand.recorder(&copied, "127.0.0.1:0").await.stop().await;
+            }
+        }
+        let recorder = stand.recorder(&copied, &address).await;
+        let status = timeout(PATIENCE, tail.wait()).await.expect("tail ends").unwrap();
+        let why = next(&mut told, "why it ended").await;
+        assert!(why.contains(said), "{brought_back:?}, key {with_key}: {why}");
+        assert_eq!(status.code(), Some(1), "{brought_back:?}, key {with_key}: {why}");
+        recorder.stop().await;
+    }
+}
+
+/// Waits until the log's checkpoint covers at least so many entries; gives how many it covers.
+async fn published(data: &Path, least: u64) -> u64 {
+    loop {
+        let note = std::fs::read_to_string(data.join("log/checkpoint")).unwrap();
+        let size = note.lines().nth(1).unwrap().parse().unwrap();
+        if size >= least {
+            return size;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// It has begun when it tells a call that was made after its start.
+async fn tells<R: AsyncRead + Unpin>(calls: &mut Lines<BufReader<R>>, stand: &Stand, sidecar: &Running) {
+    let first = loop {
+        assert_eq!(query(stand, sidecar, "SELECT before").await.0, StatusCode::OK);
+        if let Ok(line) = timeout(Duration::from_secs(1), calls.next_line()).await {
+            break line.unwrap().expect("tail goes on");
+        }
+    };
+    assert!(first.contains("SELECT before"), "{first}");
+}
+
+fn tail(stand: &Stand, recorder: &Recorder, key: Option<&Path>) -> Child {
     let token = stand.path("auditor.token");
     stand.cluster.write_token(&Pod::of("audit", "auditor"), AUDIENCE, &token).unwrap();
     let mut command = tokio::process::Command::new(program("bqwitness").unwrap());
@@ -72,6 +148,9 @@ fn tail(stand: &Stand, recorder: &Recorder) -> Child {
     command.env("BQWITNESS_RECORDER", format!("https://{}", recorder.address));
     command.env("BQWITNESS_RECORDER_CA", stand.recorder_ca());
     command.env("BQWITNESS_TOKEN_FILE", token);
+    if let Some(key) = key {
+        command.env("BQWITNESS_KEY", key);
+    }
     command.spawn().unwrap()
 }
 

@@ -8,6 +8,7 @@ use bqwitness_recorder::authz::scope::Scope;
 use bqwitness_recorder::index::{Indexer, Searcher};
 use jiff::Timestamp;
 use ledger::search::{Query, ResultFilter};
+use tokio::sync::watch;
 
 use super::figure;
 use super::log::{PODS, Written, agent, job, metrics, open, table};
@@ -111,7 +112,7 @@ pub(super) async fn figures(data: &Path, written: &Written) -> Result<Vec<Figure
     let opened = open(data, ORIGIN)?;
     let indexer = Indexer::open(data, &opened.signer.first_vkey(), opened.reader.clone(), metrics()?);
     let progress = indexer.doing("opening the index")?.progress();
-    let searcher = Searcher::new(data.into(), opened.reader, progress);
+    let searcher = Searcher::new(data.into(), opened.reader, progress, watch::channel(false).1);
     let mut figures = Vec::new();
     for ([p50, p99], question) in QUESTIONS {
         let (mut times, mut found) = (Vec::new(), 0);
