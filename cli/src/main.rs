@@ -68,7 +68,9 @@ fn run(arguments: Arguments) -> Result<Verdict, CliError> {
         Command::VerifyLog(verify) => commands::verify_log::run(&verify, out),
         Command::Inject(inject) => commands::inject::run(&inject, out),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), args::NAME, &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), args::NAME, &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(Verdict::Holds)
         }
     }

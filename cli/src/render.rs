@@ -38,7 +38,8 @@ impl Output {
     pub(crate) fn new(format: Format, color: Color) -> Self {
         let terminal = io::stdout().is_terminal();
         let colored = match color {
-            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
+            // https://no-color.org: an empty one does not count.
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             Color::Always => true,
             Color::Never => false,
         };

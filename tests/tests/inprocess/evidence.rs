@@ -1,6 +1,8 @@
 //! Evidence, taken out with the command line as it ships, and verified by it without a recorder.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use bqwitness_tests::foreign::Tessera;
 use bqwitness_tests::identity::Pod;
@@ -51,12 +53,19 @@ impl<'a> Desk<'a> {
     }
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
-        let mut command = tokio::process::Command::new(program("bqwitness").unwrap());
-        command.args(arguments).current_dir(self.stand.folder.path());
+        self.run_as(program("bqwitness").unwrap().as_os_str(), arguments, &[]).await
+    }
+
+    /// Runs a program as if it were the command line, or one that runs it, with these variables.
+    pub(crate) async fn run_as(&self, program: &OsStr, arguments: &[&str], more: &[(&str, &str)]) -> Said {
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).current_dir(self.stand.folder.path()).stdin(Stdio::null());
+        command.env_remove("NO_COLOR").env("TERM", "xterm-256color");
         command.env("BQWITNESS_RECORDER", &self.recorder);
         command.env("BQWITNESS_RECORDER_CA", self.stand.recorder_ca());
         command.env("BQWITNESS_TOKEN_FILE", &self.token);
         command.env("BQWITNESS_KEY", self.stand.data().join("log.vkey"));
+        command.envs(more.iter().copied());
         let output = command.output().await.unwrap();
         Said {
             code: output.status.code(),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod authority;
+mod commandline;
 mod evidence;
 mod formats;
 mod grpc;
