@@ -95,8 +95,9 @@ impl Start<'_> {
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         self.settings(&mut command, &own, self.recorder, &google.path());
         let name = own.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut process = Process::start(&name, &mut command, self.folder)?;
         let file = own.join("ports");
+        let _of_an_earlier_run = std::fs::remove_file(&file).is_ok();
+        let mut process = Process::start(&name, &mut command, self.folder)?;
         let ports = process.until("port file", READY_LIMIT, || async { read_ports(&file) }).await?;
         let named = || async { text(ports, "readyz").await.ok().filter(|said| said.contains(category)) };
         let said = process.until(category, READY_LIMIT, named).await?;
