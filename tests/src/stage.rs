@@ -15,8 +15,26 @@ use crate::programs::{Auditor, Credential, PROVIDER, Recorder, Sidecar, Start};
 use crate::tools::Tools;
 use crate::trouble::{Doing as _, Result};
 
-/// How long the sidecars wait for the recorder before they refuse a call. Short, as somebody watches.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the sidecars wait for the recorder before they refuse a call. Short, as somebody watches; a busy machine must still
+/// record a call within it.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How the agents' connections come to their sidecars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayIn {
+    /// Each pod has a network of its own that leads them there. Needs root.
+    Redirect,
+    /// The agents are asked to (`HTTPS_PROXY`).
+    Connect,
+}
+
+impl WayIn {
+    /// The better one that this machine allows.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        if Namespace::missing().is_some() { Self::Connect } else { Self::Redirect }
+    }
+}
 
 /// All that is on it. Dropped, everything stops.
 #[derive(Debug)]
@@ -48,8 +66,7 @@ pub struct Player {
     pub agent: Agent,
     /// The proxy on its way out.
     pub sidecar: Sidecar,
-    /// The pod's network, whose connections are redirected to the sidecar; `None`: the agent is told of the sidecar, as root
-    /// alone can make a network.
+    /// The pod's network, whose connections are redirected to the sidecar; `None`: the agent is told of the sidecar.
     pub namespace: Option<Namespace>,
 }
 
@@ -58,7 +75,7 @@ impl Stage {
     ///
     /// # Errors
     /// Something does not start.
-    pub async fn set(folder: &Path) -> Result<Self> {
+    pub async fn set(folder: &Path, way: WayIn) -> Result<Self> {
         let tools = Tools::find()?;
         let own = |name: &str| {
             let path = folder.join(name);
@@ -66,7 +83,7 @@ impl Stage {
         };
         let ca = TestCa::new(&own("google")?, "Test CA in Google's place")?;
         let emulator = Emulator::launch(&tools, folder)?;
-        let (billing_network, etl_network) = networks()?;
+        let (billing_network, etl_network) = networks(way)?;
         let outside = billing_network.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), Namespace::outside);
         let front = Front::start_at(front_address(outside), &ca, emulator.upstream()).await?;
         front.gzip(true);
@@ -120,9 +137,9 @@ impl Stage {
     }
 }
 
-/// A network for each pod, where we may make them.
-fn networks() -> Result<(Option<Namespace>, Option<Namespace>)> {
-    if Namespace::missing().is_some() {
+/// A network for each pod that is to have one.
+fn networks(way: WayIn) -> Result<(Option<Namespace>, Option<Namespace>)> {
+    if way == WayIn::Connect {
         return Ok((None, None));
     }
     let first = Namespace::make()?;

@@ -16,11 +16,10 @@ use crate::agent::Finished;
 use crate::audit;
 use crate::front::{Arrival, Front};
 use crate::log::{self, Logged};
-use crate::namespace::Namespace;
 use crate::narrator::Narrator;
 use crate::process;
 use crate::programs::{Auditor, Recorder};
-use crate::stage::{PATIENCE, Player, Stage};
+use crate::stage::{PATIENCE, Player, Stage, WayIn};
 use crate::trouble::{Doing as _, Result, Trouble};
 
 /// How long the last outcomes may take to become searchable.
@@ -96,17 +95,17 @@ const PLACEHOLDER: &str = "bqwitness-placeholder-";
 ///
 /// # Errors
 /// Something could not be run, or something that the story claims is not so.
-pub async fn tell(narrator: &Narrator) -> Result<Told> {
+pub async fn tell(narrator: &Narrator, way: WayIn) -> Result<Told> {
     let folder = TempDir::with_prefix("bqwitness-").doing("making a folder for the story")?;
-    let told = play(narrator, folder.path()).await;
+    let told = play(narrator, folder.path(), way).await;
     if told.is_err() {
         process::logs(folder.path()).iter().for_each(|log| narrator.output(log));
     }
     told
 }
 
-async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
-    let stage = set_the_stage(narrator, folder).await?;
+async fn play(narrator: &Narrator, folder: &Path, way: WayIn) -> Result<Told> {
+    let stage = set_the_stage(narrator, folder, way).await?;
     let acts = agents_work(narrator, &stage).await?;
     let night = night::work(narrator, &stage.etl).await?;
     night::go_round(narrator, &stage).await?;
@@ -126,19 +125,26 @@ async fn play(narrator: &Narrator, folder: &Path) -> Result<Told> {
     Ok(Told { acts, night, moved, trail, refusal, arrivals, entries, verified, forged, evidence })
 }
 
-async fn set_the_stage(narrator: &Narrator, folder: &Path) -> Result<Stage> {
+async fn set_the_stage(narrator: &Narrator, folder: &Path, way: WayIn) -> Result<Stage> {
     narrator.step(
         "The stage",
         "An emulator plays BigQuery, behind TLS of ours that counts every request and takes no token but Google's. A\n\
          recorder keeps the log. Two pods with identities of their own each have an agent and, on its only way out, a\n\
          sidecar, which exchanges the pod's identity for a short-lived credential.",
     );
-    narrator.say(Namespace::missing().map_or(
-        "You are root: each pod has a network of its own, in which every connection is redirected to its sidecar.",
-        |_| "You are not root: agents are asked to use their sidecars (HTTPS_PROXY). Root sees them redirected.",
-    ));
+    narrator.say(match (way, WayIn::of_this_machine()) {
+        (WayIn::Redirect, _) => {
+            "You are root: each pod has a network of its own, in which every connection is redirected to its sidecar."
+        }
+        (WayIn::Connect, WayIn::Redirect) => {
+            "As you wish (--connect), agents are asked to use their sidecars (HTTPS_PROXY). Without that, root sees them redirected."
+        }
+        (WayIn::Connect, WayIn::Connect) => {
+            "You are not root: agents are asked to use their sidecars (HTTPS_PROXY). Root sees them redirected."
+        }
+    });
     let start = Instant::now();
-    let stage = Stage::set(folder).await?;
+    let stage = Stage::set(folder, way).await?;
     narrator.say(&format!(
         "BigQuery  {}, as https://bigquery.googleapis.com\nrecorder  {}",
         stage.tools.emulator,

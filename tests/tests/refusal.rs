@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use bqwitness_tests::skip;
-use bqwitness_tests::stage::Stage;
+use bqwitness_tests::stage::{Stage, WayIn};
 
 #[tokio::test]
 async fn bq_says_why_its_query_was_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let stage = Stage::set(folder.path()).await.unwrap();
+    let stage = Stage::set(folder.path(), WayIn::of_this_machine()).await.unwrap();
     if !stage.billing.agent.has_bq() {
         return skip::skipped("no bq (Google Cloud CLI) on this machine");
     }

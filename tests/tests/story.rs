@@ -6,17 +6,36 @@ use bqwitness_tests::audit;
 use bqwitness_tests::narrator::Narrator;
 use bqwitness_tests::programs::CLUSTER;
 use bqwitness_tests::skip;
+use bqwitness_tests::stage::WayIn;
 use bqwitness_tests::story::{self, Client, Told};
 use jiff::Timestamp;
 use ledger::call::{Access, CallResult};
 use ledger::entry::{Role, Subject};
 use ledger::search::Call;
 use ledger::statement::kind;
+use tokio::sync::Mutex;
+
+/// Held by the story that is being told: two at once would be too much for a busy machine.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
 async fn two_agents_one_record() {
+    holds_to_the_letter(WayIn::of_this_machine()).await;
+}
+
+/// As without root: `demo --connect`.
+#[tokio::test]
+async fn the_same_where_agents_are_asked_to_use_their_sidecars() {
+    if WayIn::of_this_machine() == WayIn::Redirect {
+        holds_to_the_letter(WayIn::Connect).await; // else it was told so already
+    }
+}
+
+async fn holds_to_the_letter(way: WayIn) {
+    let _turn = TURN.lock().await;
     let begun = Timestamp::now();
-    let told = story::tell(&Narrator::default()).await.unwrap();
+    let told = story::tell(&Narrator::default(), way).await.unwrap();
+    every_call_came_in_this_way(&told, way);
     the_agents_saw_what_bigquery_answered(&told);
     the_trail_says_what_was_done(&told, begun);
     what_was_moved_without_sql_is_in_the_record(&told);
@@ -27,6 +46,16 @@ async fn two_agents_one_record() {
     if told.acts[0].client != Client::Bq {
         skip::skipped("no bq (Google Cloud CLI) on this machine; the Python client took its part");
     }
+}
+
+fn every_call_came_in_this_way(told: &Told, way: WayIn) {
+    let interception = match way {
+        WayIn::Redirect => "redirect",
+        WayIn::Connect => "connect",
+    };
+    let intents = told.entries.iter().filter(|entry| entry.statement.kind == kind::CALL_INTENT);
+    let ways: Vec<_> = intents.map(|intent| intent.statement.observed.interception.as_deref()).collect();
+    assert!(!ways.is_empty() && ways.iter().all(|way| *way == Some(interception)), "{ways:?}");
 }
 
 fn the_agents_saw_what_bigquery_answered(told: &Told) {

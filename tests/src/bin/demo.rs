@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bqwitness_tests::narrator::Narrator;
+use bqwitness_tests::stage::WayIn;
 use bqwitness_tests::story;
 use clap::Parser;
 
@@ -18,17 +19,23 @@ use clap::Parser;
     after_help = "Exit status: 0 all of it was so; 1 something was not, or could not run; 130 interrupted.",
     max_term_width = 110
 )]
-struct Arguments {}
+struct Arguments {
+    /// Agents are asked to use their sidecars (HTTP CONNECT, by HTTPS_PROXY), as without root. By default root gives each pod a
+    /// network of its own that leads to its sidecar.
+    #[arg(long)]
+    connect: bool,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments {} = Arguments::parse();
+    let Arguments { connect } = Arguments::parse();
+    let way = if connect { WayIn::Connect } else { WayIn::of_this_machine() };
     let start = Instant::now();
     let narrator = Narrator::for_people();
     narrator
         .say("bqwitness: what AI agents do in BigQuery, recorded by something that they cannot influence.");
     let told = tokio::select! {
-        told = story::tell(&narrator) => told,
+        told = story::tell(&narrator, way) => told,
         // Dropped, the story stops what it started and removes its files.
         _signal = runtime::drain::shutdown_signal() => return ExitCode::from(130),
     };
@@ -58,6 +65,7 @@ mod tests {
             let told = Arguments::try_parse_from(["demo", word]).expect_err("it does not begin");
             assert_eq!(told.kind(), kind, "{word}");
         }
-        assert!(Arguments::try_parse_from(["demo"]).is_ok());
+        assert!(Arguments::try_parse_from(["demo"]).is_ok_and(|said| !said.connect));
+        assert!(Arguments::try_parse_from(["demo", "--connect"]).is_ok_and(|said| said.connect));
     }
 }
