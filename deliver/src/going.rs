@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ledger::call::{BodySoFar, Progress};
 use ledger::statement::Body;
+use tokio::time::Instant;
 
 use super::chain::Saying;
 use super::line::Line;

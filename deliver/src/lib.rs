@@ -20,7 +20,7 @@ mod token;
 mod way;
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ledger::blob::{BadBlob, Blob, SALT_LEN};
 use ledger::call::{Intent, Outcome};
@@ -30,6 +30,7 @@ use runtime::drain::Watch;
 use runtime::readiness::Readiness;
 use rustls::crypto::SecureRandom;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use self::going::{Going, Passing, ProgressSettings};
@@ -196,7 +197,7 @@ impl Deliver {
     }
 
     /// The line of a session that goes on; one that is over when there is no other until the deadline.
-    async fn open_line(&self, deadline: tokio::time::Instant) -> Arc<Line> {
+    async fn open_line(&self, deadline: Instant) -> Arc<Line> {
         let line = self.line();
         if line.over().is_none() {
             return line;
@@ -216,7 +217,7 @@ impl Deliver {
     /// sent. Where there was room, the intent is recorded as soon as the recorder is back, with an outcome that says so.
     pub async fn intent(&self, draft: Draft) -> Result<OpenCall, NotRecorded> {
         let started = Instant::now();
-        let deadline = tokio::time::Instant::from_std(started + self.deliver_timeout);
+        let deadline = started + self.deliver_timeout;
         let line = self.open_line(deadline).await;
         let (open, recorded) = match line.enqueue(draft, started, deadline).await {
             Ok(enqueued) => enqueued,
@@ -240,7 +241,7 @@ impl Deliver {
     /// # Errors
     /// [`NotRecorded`] when the session is over.
     pub async fn flushed(&self) -> Result<(), NotRecorded> {
-        let never = tokio::time::Instant::now() + Duration::from_secs(365 * 24 * 3600);
+        let never = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         let line = self.line();
         let heartbeat = Body { heartbeat: Some(line.counts()), ..Body::default() };
         match line.say_about_session(heartbeat) {

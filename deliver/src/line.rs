@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
 
 use jiff::Timestamp;
 use ledger::receipt::ReceiptEntry;
 use ledger::statement::{BadStatement, Body, Heartbeat};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::chain::{Chain, Saying};
@@ -129,7 +129,7 @@ impl Line {
         self: &Arc<Self>,
         draft: Draft,
         started: Instant,
-        deadline: tokio::time::Instant,
+        deadline: Instant,
     ) -> Result<(OpenCall, oneshot::Receiver<()>), NotRecorded> {
         let mut room = Arc::clone(&self.room).try_acquire_many_owned(2).map_err(|_| self.no_room())?;
         let memory = self.memory_for(&draft, deadline).await?;
@@ -150,7 +150,7 @@ impl Line {
     async fn memory_for(
         &self,
         draft: &Draft,
-        deadline: tokio::time::Instant,
+        deadline: Instant,
     ) -> Result<OwnedSemaphorePermit, NotRecorded> {
         let bytes: usize = draft.blobs.iter().map(|(_, blob)| blob.as_bytes().len()).sum();
         let kib = u32::try_from((bytes / 1024 + 1).min(QUEUE_KIB)).expect("the whole queue is less");
@@ -210,7 +210,7 @@ impl Line {
     pub(super) async fn wait_recorded(
         &self,
         recorded: oneshot::Receiver<()>,
-        deadline: tokio::time::Instant,
+        deadline: Instant,
     ) -> Result<(), NotRecorded> {
         let mut state = self.state.clone();
         // Its look at the state must be over before the next one: two at a time, with a change waiting between, lock up.

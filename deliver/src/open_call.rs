@@ -1,12 +1,12 @@
 //! A call between its intent and its outcome.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use ledger::blob::Blob;
 use ledger::call::{CallResult, Outcome};
 use ledger::statement::Body;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::chain::Saying;
 use super::going::Going;

@@ -1,11 +1,11 @@
 //! The outcome of a call: exactly one, recorded by whoever ends the call, or by the drop of its guard.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use deliver::{Going, OpenCall};
 use ledger::call::{CallResult, Outcome};
 use ledger::digest::Digest;
+use tokio::time::Instant;
 
 use crate::bigquery::{self, Recognised};
 use crate::forward::ForwardError;

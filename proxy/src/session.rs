@@ -8,7 +8,6 @@ mod local;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use deliver::{Draft, NotRecorded};
 use http::header::{EXPECT, USER_AGENT};
@@ -18,6 +17,7 @@ use hyper::body::Incoming;
 use ledger::blob::Blob;
 use ledger::call::Intent;
 use ledger::statement::{Claimed, MAX_CLAIM};
+use tokio::time::Instant;
 
 use self::bearing::{Bearer, Bearing};
 use crate::app::Proxy;
