@@ -273,7 +273,7 @@ impl Beside {
             pod: &pod,
             cluster: &cluster,
             recorder: &recorder.place(),
-            patience: Duration::from_secs(2),
+            patience: PATIENCE,
             credential: Credential::Federated(&google),
             log_level: "debug",
         };

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::stand::client::{Agent, nothing, request, request2, tls, tunnel};
 use crate::stand::clock::quickly;
-use crate::stand::{BIGQUERY, PATIENCE, Stand, TestCa};
+use crate::stand::{BIGQUERY, PATIENCE, SHORT, Stand, TestCa};
 
 const QUERIES: &str = "/bigquery/v2/projects/p/queries";
 const LIST: &str = "/bigquery/v2/projects";
@@ -95,7 +95,7 @@ async fn an_answer_may_take_long() {
 #[tokio::test]
 async fn a_full_queue_refuses_and_counts() {
     let calls = deliver::QUEUE_ENTRIES / 2; // an intent and an outcome each
-    let stand = Stand::with(&["--deliver-timeout=0.5"]).await;
+    let stand = Stand::with(&[SHORT]).await;
     stand.recorder.away(true);
     let mut waiting = JoinSet::new();
     for _ in 0..calls / 256 {
@@ -119,7 +119,7 @@ async fn a_full_queue_refuses_and_counts() {
     let (head, text) = agent.ask(request("GET", BIGQUERY, LIST).body(nothing()).unwrap()).await;
     assert_eq!(head.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("too many calls wait for the recorder"), "{text}");
-    assert!(asked.elapsed() < Duration::from_millis(400), "at once: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "without waiting: {:?}", asked.elapsed());
     let metrics = stand.metrics().await;
     assert!(metrics.contains("bqwitness_refused_total{category=\"queue_full\"} 1\n"), "{metrics}");
     assert!(metrics.contains("bqwitness_delivery_unrecorded_refusals_total 1\n"), "{metrics}");
@@ -151,7 +151,7 @@ async fn the_recorders_authority_is_pinned() {
     let elsewhere = tempfile::tempdir().unwrap();
     TestCa::new(elsewhere.path());
     let other = format!("--recorder-ca={}", elsewhere.path().join("ca.pem").display());
-    let stand = Stand::with(&[&other]).await;
+    let stand = Stand::with(&[&other, SHORT]).await;
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
     let (head, text) = agent.ask(request("GET", BIGQUERY, LIST).body(nothing()).unwrap()).await;
     assert_eq!(head.status, StatusCode::SERVICE_UNAVAILABLE, "{text}");

@@ -112,13 +112,16 @@ async fn a_client_that_does_not_trust_us_is_counted_by_its_alert() {
             tls_trusting(stand.address(), &elsewhere, &format!("{BIGQUERY}:443"), BIGQUERY, &[]).await;
         assert!(refused.is_err());
     }
-    let metrics = loop {
-        let metrics = stand.metrics().await;
-        if metrics.contains("bqwitness_tls_failures_total{alert=\"unknown_ca\"} 2\n") {
-            break metrics;
+    let counted = async {
+        loop {
+            let metrics = stand.metrics().await;
+            if metrics.contains("bqwitness_tls_failures_total{alert=\"unknown_ca\"} 2\n") {
+                break metrics;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
+    let metrics = tokio::time::timeout(crate::stand::PATIENCE, counted).await.expect("both are counted");
     assert!(metrics.contains("bqwitness_connections_total{way=\"intercepted\"} 2\n"));
     let logged = log.said();
     assert_eq!(logged.matches("an agent ended the TLS handshake").count(), 1, "once: {logged}");

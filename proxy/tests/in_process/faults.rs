@@ -1,5 +1,6 @@
 //! Things go wrong: each call still has one intent and one outcome, and says what is known.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,12 +8,23 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use http_body_util::channel::Channel;
 use ledger::call::CallResult;
+use tokio::sync::{Barrier, Notify};
 
 use crate::stand::client::{Agent, nothing, request, request2};
 use crate::stand::upstream::full;
 use crate::stand::{BIGQUERY, PATIENCE, Stand};
 
 const ROWS: &str = "/bigquery/v2/projects/p/datasets/d/tables/t/data";
+
+/// Waits until so many requests have arrived at BigQuery.
+async fn arrived(stand: &Stand, count: usize) {
+    let arrived = async {
+        while stand.upstream.arrived().len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, arrived).await.expect("it arrives");
+}
 
 /// Answers with a beginning and never an end.
 fn endless(stand: &Stand) {
@@ -57,7 +69,10 @@ async fn an_agent_that_goes_away_before_the_answer_aborts_the_call() {
     stand.upstream.answer(|_| std::future::pending());
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
     let asked = request("GET", BIGQUERY, ROWS).body(nothing()).unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(300), agent.send(asked)).await.is_err());
+    tokio::select! {
+        answer = agent.send(asked) => panic!("{answer:?}"),
+        () = arrived(&stand, 1) => {}
+    }
     drop(agent);
     let call = stand.call().await;
     assert_eq!(
@@ -94,9 +109,7 @@ async fn no_answer_is_a_502_that_says_what_is_known() {
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
     let asked = request("GET", BIGQUERY, ROWS).body(nothing()).unwrap();
     let hang_up = async {
-        while stand.upstream.arrived().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        arrived(&stand, 1).await;
         stand.upstream.hang_up();
     };
     let (answer, ()) = tokio::join!(agent.ask(asked), hang_up);
@@ -161,9 +174,13 @@ async fn a_kept_connection_that_was_closed_costs_no_call() {
 #[tokio::test]
 async fn many_streams_take_several_connections() {
     let stand = Stand::new().await;
-    stand.upstream.answer(|_| async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        Response::new(full("{}"))
+    let all = Arc::new(Barrier::new(40));
+    stand.upstream.answer(move |_| {
+        let all = Arc::clone(&all);
+        async move {
+            all.wait().await; // nobody is answered before all are open
+            Response::new(full("{}"))
+        }
     });
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..4 {
@@ -214,10 +231,18 @@ async fn the_drain_finishes_what_is_open() {
 #[tokio::test]
 async fn an_upload_that_breaks_off_says_how_much_left() {
     let stand = Stand::new().await;
-    stand.upstream.answer(|request| async {
-        let whole = request.into_body().collect().await.is_ok();
-        assert!(!whole, "BigQuery must not take a part for the whole");
-        Response::new(full(""))
+    let begun = Arc::new(Notify::new());
+    let told = Arc::clone(&begun);
+    stand.upstream.answer(move |request| {
+        let told = Arc::clone(&told);
+        async move {
+            let mut data = request.into_body();
+            assert_eq!(data.frame().await.unwrap().unwrap().into_data().unwrap().len(), 8);
+            told.notify_one();
+            let whole = data.collect().await.is_ok();
+            assert!(!whole, "BigQuery must not take a part for the whole");
+            Response::new(full(""))
+        }
     });
     let mut agent = Agent::http2(&stand, BIGQUERY).await;
     let (mut sender, slow) = Channel::<Bytes, std::io::Error>::new(1);
@@ -225,10 +250,7 @@ async fn an_upload_that_breaks_off_says_how_much_left() {
     let asked = request2("PUT", BIGQUERY, path).body(crate::stand::client::body(slow)).unwrap();
     let breaking = async {
         sender.send_data(Bytes::from_static(b"a,b\n1,2\n")).await.unwrap();
-        while stand.upstream.arrived().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::timeout(PATIENCE, begun.notified()).await.expect("the first piece arrives");
         sender.abort(std::io::Error::other("the agent's disk failed"));
     };
     let (answer, ()) = tokio::join!(agent.send(asked), breaking);

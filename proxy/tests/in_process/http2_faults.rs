@@ -230,6 +230,12 @@ async fn an_upload_that_stalls_ends_with_either_side() {
             (answer, agent)
         });
         stalled(&sent).await;
+        let arrived = async {
+            while stand.upstream.arrived().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, arrived).await.expect("BigQuery has its head");
         if agent_goes {
             asked.abort();
         } else {

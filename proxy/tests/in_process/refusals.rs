@@ -7,7 +7,7 @@ use ledger::call::CallResult;
 use serde_json::Value;
 
 use crate::stand::client::{Agent, nothing, request, request2, text};
-use crate::stand::{BIGQUERY, CLOUD_STORAGE, OAUTH, Stand};
+use crate::stand::{BIGQUERY, CLOUD_STORAGE, OAUTH, SHORT, Stand};
 
 const QUERIES: &str = "/bigquery/v2/projects/p/queries";
 const READ_ROWS: &str = "google.cloud.bigquery.storage.v1.BigQueryRead/ReadRows";
@@ -89,7 +89,7 @@ async fn grpc_clients_are_refused_by_a_status() {
 
 #[tokio::test]
 async fn without_the_recorder_nothing_leaves() {
-    let stand = Stand::new().await;
+    let stand = Stand::with(&[SHORT]).await;
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
     stand.recorder.away(true);
     let asked = request("POST", BIGQUERY, QUERIES)
@@ -143,7 +143,7 @@ async fn bombs_lies_and_giants_are_refused() {
 
 #[tokio::test]
 async fn a_refusal_is_read_by_those_who_are_still_sending() {
-    let stand = Stand::new().await;
+    let stand = Stand::with(&[SHORT]).await;
     let mut agent = Agent::http1(&stand, BIGQUERY).await;
     let large = vec![b'x'; 8 << 20];
     let asked = request("POST", BIGQUERY, "/bigquery/v3/mystery").body(text(large.clone())).unwrap();

@@ -17,6 +17,16 @@ use crate::keyless_stand::{
 };
 use crate::stand::ask;
 
+/// What another task is about to say may come a moment after what we have heard.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let said = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), said).await.unwrap_or_else(|_| panic!("no {what}"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_placeholder_becomes_the_pods_own_credential() {
     let keyless = Keyless::new().await;
@@ -267,7 +277,7 @@ async fn a_bad_token_of_the_pod_is_named() {
         assert_eq!(answered, status, "{category}: {body}");
         assert!(error(&body).1.contains(category), "{category} is not in {body}");
         assert!(!body.contains(&token), "{body}");
-        assert!(sidecar.readiness.waiting().contains(&category), "{:?}", sidecar.readiness.waiting());
+        until(&format!("{category} in readiness"), || sidecar.readiness.waiting().contains(&category)).await;
         let metrics = admin(&sidecar, "metrics").await;
         let counted = format!("bqwitness_credential_refreshes_total{{result=\"{category}\"}}");
         assert!(metrics.contains(&counted), "{metrics}");
@@ -284,7 +294,7 @@ async fn a_bad_token_of_the_pod_is_named() {
     keyless.project_token(cluster, &good);
     let served = async { while keyless.query(&sidecar).await.0 != StatusCode::OK {} };
     tokio::time::timeout(Duration::from_secs(10), served).await.expect("a new token is noticed");
-    assert!(sidecar.readiness.waiting().is_empty());
+    until("readiness", || sidecar.readiness.waiting().is_empty()).await;
     assert_eq!(keyless.seen.lock().unwrap().len(), 1, "nothing left before");
     let intents = keyless.end(sidecar).await;
     assert!(
@@ -371,7 +381,7 @@ async fn a_key_that_is_rotated_is_used_for_the_next_credential() {
         assert_eq!(keyless.query(&sidecar).await.0, StatusCode::OK);
     };
     tokio::time::timeout(Duration::from_secs(60), served).await.expect("it is renewed ahead of its end");
-    assert!(sidecar.readiness.waiting().is_empty());
+    until("readiness", || sidecar.readiness.waiting().is_empty()).await;
     keyless.end(sidecar).await;
 }
 

@@ -11,6 +11,7 @@ use bqwitness_recorder::app::App;
 use bqwitness_recorder::config::Args;
 use bqwitness_tests::ca::TestCa;
 use bqwitness_tests::identity::{Cluster, Pod};
+use bqwitness_tests::process::free_port;
 use bqwitness_tests::programs::{AUDIENCE, CLUSTER, ORIGIN};
 use bytes::Bytes;
 use clap::Parser as _;
@@ -76,7 +77,7 @@ impl Stand {
         self.recorder_ca.path()
     }
 
-    /// Starts a recorder on the log in `data`, at `address` (port 0: any).
+    /// Starts a recorder on the log in `data`, at `address` (port 0: any that it may have again after a restart).
     pub(crate) async fn recorder(&self, data: &Path, address: &str) -> Recorder {
         self.recorder_with(data, address, &[]).await
     }
@@ -84,6 +85,10 @@ impl Stand {
     /// The same, with more arguments.
     pub(crate) async fn recorder_with(&self, data: &Path, address: &str, more: &[String]) -> Recorder {
         let leaf = self.recorder_ca.leaf(&["127.0.0.1"]).unwrap();
+        let address = match address {
+            "127.0.0.1:0" => free_port().unwrap().to_string(),
+            again => again.to_owned(),
+        };
         let arguments = [
             "bqwitness-recorder".into(),
             format!("--data={}", data.display()),

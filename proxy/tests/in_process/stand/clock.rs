@@ -4,15 +4,28 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
-/// Time passes in steps of this. It is well below every limit that is not meant to be reached.
-const STEP: Duration = Duration::from_secs(1);
+/// How time passes.
+#[derive(Clone, Copy)]
+pub struct Steps {
+    /// By so much at once.
+    pub size: Duration,
+    /// A step takes this long by the machine's clock,
+    pub pace: Duration,
+    /// so many times at least, and so many at most, unless what it has begun is done.
+    pub paces: [u32; 2],
+}
 
-/// A step takes this long by the machine's clock: what is on its way between two sockets arrives within a few of them, on a busy
-/// machine too.
-const PACE: Duration = Duration::from_millis(4);
+/// Steps well below every limit that is not meant to be reached; what is on its way between two sockets arrives within a few
+/// of them, on a busy machine too.
+const SMALL: Steps = Steps { size: Duration::from_secs(1), pace: Duration::from_millis(4), paces: [1, 1] };
 
 /// Drives a future while time passes quickly. Of what the stand waits for after this, its clock is ahead of the machine's.
 pub async fn quickly<F: Future>(future: F) -> F::Output {
+    in_steps(SMALL, || true, future).await
+}
+
+/// The same in other steps: the next is due when `settled` says that what the last one has begun is done.
+pub async fn in_steps<F: Future>(steps: Steps, settled: impl FnMut() -> bool, future: F) -> F::Output {
     // While a thread that may block is busy, tokio's clock does not jump ahead by itself, past what is on its way between two
     // sockets.
     let (release, held) = std::sync::mpsc::channel::<Infallible>();
@@ -20,7 +33,7 @@ pub async fn quickly<F: Future>(future: F) -> F::Output {
     tokio::time::pause();
     let output = tokio::select! {
         output = future => output,
-        never = steps() => match never {},
+        never = take(steps, settled) => match never {},
     };
     tokio::time::resume();
     drop(release);
@@ -28,9 +41,17 @@ pub async fn quickly<F: Future>(future: F) -> F::Output {
     output
 }
 
-async fn steps() -> Infallible {
+async fn take(
+    Steps { size, pace, paces: [least, most] }: Steps,
+    mut settled: impl FnMut() -> bool,
+) -> Infallible {
+    let pause = async || tokio::task::spawn_blocking(move || std::thread::sleep(pace)).await.unwrap();
     loop {
-        tokio::time::advance(STEP).await;
-        tokio::task::spawn_blocking(|| std::thread::sleep(PACE)).await.unwrap();
+        tokio::time::advance(size).await;
+        let (mut taken, mut done) = (0, false);
+        while taken < least || (taken < most && !done) {
+            pause().await;
+            (taken, done) = (taken + 1, done || settled());
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -35,6 +35,7 @@ pub struct Recorder {
 struct Shared {
     key: SigningNoteKey,
     away: AtomicBool,
+    looks: AtomicUsize,
     log: Mutex<Log>,
 }
 
@@ -52,7 +53,12 @@ impl Recorder {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let key = SigningNoteKey::from_seed(ORIGIN, &[7; 32]).unwrap();
-        let shared = Arc::new(Shared { key, away: AtomicBool::new(false), log: Mutex::default() });
+        let shared = Arc::new(Shared {
+            key,
+            away: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
+            log: Mutex::default(),
+        });
         let serving = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -79,6 +85,18 @@ impl Recorder {
         self.shared.away.store(away, Ordering::SeqCst);
     }
 
+    /// How often it was asked for something else than to take entries: it has no log that could be looked at.
+    #[allow(dead_code, reason = "`tests/bounded` alone asks")]
+    pub fn looks(&self) -> usize {
+        self.shared.looks.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes it keeps.
+    #[allow(dead_code, reason = "`tests/bounded` alone asks")]
+    pub fn kept(&self) -> usize {
+        self.shared.log.lock().unwrap().statements.iter().map(Vec::len).sum()
+    }
+
     /// Closes the session that goes on, as a recorder does that heard nothing for too long.
     pub fn close_session(&self) {
         let last = self.statements().pop().unwrap().session;
@@ -98,6 +116,7 @@ impl Recorder {
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await?.to_bytes();
+    shared.looks.fetch_add(usize::from(path != "/v1/batches"), Ordering::SeqCst);
     let (status, text) = if shared.away.load(Ordering::SeqCst) || path != "/v1/batches" {
         (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":{"reason":"busy","message":"away"}}"#.to_owned())
     } else {
