@@ -1,5 +1,10 @@
 //! Statements: what a speaker (a sidecar, the operator, the recorder itself) says, as JSON whose bytes are kept verbatim.
 
+pub mod kind;
+mod log;
+mod read;
+mod session;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -11,6 +16,10 @@ use crate::call::{Intent, Outcome, Progress};
 use crate::digest::Digest;
 use crate::operator::{Accepted, Gone, PodCoverage};
 
+pub use self::log::{BlobDeleted, Hole, KeyChange, LogEvent, MAX_NAMED_BY, MAX_ORDER_TEXT};
+pub use self::read::{MAX_FILTER, Read, ReadExport};
+pub use self::session::{Heartbeat, MAX_OPEN_NAMED, PreviousSession, SessionEnd, SessionLost, SessionStart};
+
 /// The version that this code writes in `v`. A reader refuses a greater one.
 pub const VERSION: u32 = 1;
 
@@ -20,52 +29,6 @@ pub const MAX_STATEMENT: usize = 60 * 1024;
 
 /// Most statements fit in this, in bytes; a longer one takes more memory as it grows.
 const USUAL_STATEMENT: usize = 1024;
-
-/// Kinds that this version writes. The list may grow; readers keep and ignore kinds that they don't know.
-pub mod kind {
-    /// First statement of a session.
-    pub const SESSION_START: &str = "session.start";
-    /// The session is alive; says what could not be recorded since the last one.
-    pub const SESSION_HEARTBEAT: &str = "session.heartbeat";
-    /// Last statement of a session that ended in order.
-    pub const SESSION_END: &str = "session.end";
-    /// The recorder heard nothing for too long and closed the session.
-    pub const SESSION_LOST: &str = "session.lost";
-    /// A call that is about to leave, or is refused.
-    pub const CALL_INTENT: &str = "call.intent";
-    /// How far an open call has come.
-    pub const CALL_PROGRESS: &str = "call.progress";
-    /// How a call ended.
-    pub const CALL_OUTCOME: &str = "call.outcome";
-    /// (operator) A generation of a connection is stored.
-    pub const CONNECTION_ACCEPTED: &str = "connection.accepted";
-    /// (operator) A connection is gone.
-    pub const CONNECTION_DELETED: &str = "connection.deleted";
-    /// (operator) Whether a selected pod is under recording.
-    pub const COVERAGE_POD: &str = "coverage.pod";
-    /// The recorder started, with what it found.
-    pub const LOG_START: &str = "log.start";
-    /// The recorder stopped in order.
-    pub const LOG_STOP: &str = "log.stop";
-    /// Statements of a session are missing.
-    pub const LOG_HOLE: &str = "log.hole";
-    /// The log's keys were changed.
-    pub const LOG_KEY: &str = "log.key";
-    /// A blob was deleted, for good.
-    pub const LOG_DELETED: &str = "log.deleted";
-    /// Somebody looked for calls.
-    pub const READ_SEARCH: &str = "read.search";
-    /// Somebody followed new calls.
-    pub const READ_FOLLOW: &str = "read.follow";
-    /// Somebody looked for sessions.
-    pub const READ_SESSIONS: &str = "read.sessions";
-    /// Somebody looked for what operators entered.
-    pub const READ_OPERATORS: &str = "read.operators";
-    /// Somebody read entries, and perhaps their blobs.
-    pub const READ_ENTRIES: &str = "read.entries";
-    /// Somebody took evidence out, as a bundle.
-    pub const READ_EXPORT: &str = "read.export";
-}
 
 /// One statement, whole. Unknown fields are ignored here and kept in the verbatim bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -285,191 +248,6 @@ impl Body {
         kinds.next().filter(|_| kinds.next().is_none())
     }
 }
-
-/// `session.start`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionStart {
-    /// Version of the speaker's program.
-    pub version: String,
-    /// SHA-256 of the configuration in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_digest: Option<Digest>,
-    /// The kernel's boot id, which tells two starts on one machine from a reboot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<String>,
-    /// The recorder closes the session when it hears nothing for three of these, in seconds.
-    pub heartbeat_seconds: u64,
-    /// The session that the same process had before, when the recorder takes nothing more for that one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<PreviousSession>,
-}
-
-/// A session that was over before its process was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PreviousSession {
-    /// Its id.
-    #[serde(deserialize_with = "crate::spelling::uuid")]
-    pub session: Uuid,
-    /// Why it was over, as the recorder said it: `session_closed` after a `session.lost`, `recorder_refused`.
-    pub reason: String,
-}
-
-/// `session.heartbeat`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Heartbeat {
-    /// Calls forwarded and refused since the session's start.
-    pub calls: u64,
-    /// Calls refused since the session's start for which there was no room to record an intent.
-    pub refused_unrecorded: u64,
-}
-
-/// `session.end`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionEnd {
-    /// Why: `shutdown`.
-    pub reason: String,
-    /// Calls forwarded and refused since the session's start.
-    pub calls: u64,
-    /// Calls refused since the session's start for which there was no room to record an intent.
-    pub refused_unrecorded: u64,
-}
-
-/// `session.lost`, said by the recorder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionLost {
-    /// The session that fell silent.
-    #[serde(deserialize_with = "crate::spelling::uuid")]
-    pub session: Uuid,
-    /// The last `seq` heard.
-    pub last_seq: u64,
-    /// `seq` of each intent without an outcome, ascending; at most [`MAX_OPEN_NAMED`].
-    pub open_intents: Vec<u64>,
-    /// How many intents were open.
-    pub open: u64,
-}
-
-/// How many open intents `session.lost` names; `open` counts them all.
-pub const MAX_OPEN_NAMED: usize = 1024;
-
-/// `log.start`, `log.stop`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LogEvent {
-    /// True in `log.stop`.
-    pub stopping: bool,
-    /// Version of the recorder.
-    pub version: String,
-    /// Size of the log before this entry.
-    pub size: u64,
-    /// True when the last run did not end in order.
-    #[serde(default)]
-    pub recovered: bool,
-    /// Bytes of an unacknowledged, torn record that recovery cut off.
-    #[serde(default)]
-    pub torn_bytes: u64,
-}
-
-/// `log.hole`, said by the recorder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Hole {
-    /// The session that has the hole.
-    #[serde(deserialize_with = "crate::spelling::uuid")]
-    pub session: Uuid,
-    /// First `seq` missing.
-    pub from: u64,
-    /// Last `seq` missing.
-    pub to: u64,
-}
-
-/// `log.key`, said by the recorder: the keys that it signs with were changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyChange {
-    /// Who ordered it, in their own words: nobody has verified it.
-    pub by: String,
-    /// Why, in their own words.
-    pub reason: String,
-    /// The key that came, as a vkey.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub added: Option<String>,
-    /// The key that went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retired: Option<String>,
-    /// The note that says the keys from now on: [`crate::log_keys`].
-    pub note: String,
-}
-
-/// `log.deleted`, said by the recorder before it deletes: salt and content of a blob are gone for good. What named it
-/// stays, with its digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BlobDeleted {
-    /// The blob.
-    pub digest: Digest,
-    /// Who ordered it, in their own words: nobody has verified it.
-    pub by: String,
-    /// Why, in their own words.
-    pub reason: String,
-    /// Indexes of the entries that name it, ascending; at most [`MAX_NAMED_BY`].
-    pub entries: Vec<u64>,
-    /// How many entries name it.
-    pub named: u64,
-}
-
-/// How many entries `log.deleted` lists; `named` counts them all.
-pub const MAX_NAMED_BY: usize = 1024;
-
-/// Greatest length of `by` and of `reason` in what a person ordered, in bytes. An order with a longer one is refused.
-pub const MAX_ORDER_TEXT: usize = 512;
-
-/// `read.search`, `read.follow`, `read.sessions`, `read.entries`, said by the recorder: somebody reads. It is in the log before the
-/// reader has the answer. Requests for the same that follow soon are counted, and said in a second entry, the read's last word.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Read {
-    /// Who, from a token that the recorder verified: `namespace/service-account`, or `user:NAME`.
-    pub reader: String,
-    /// The cluster, or the issuer, that vouches for the reader.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub cluster: String,
-    /// What was asked for, as a query string; at most [`MAX_FILTER`] bytes. For `read.entries` the places that were read:
-    /// `entries=3-5,9`.
-    pub filter: String,
-    /// How many calls, sessions or entries were given, so far.
-    pub found: u64,
-    /// How many requests that took, so far.
-    pub requests: u64,
-    /// In a read's last word: index of the entry that began it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began: Option<u64>,
-}
-
-/// `read.export`, said by the recorder: a reader takes out a bundle. It is in the log before the bundle is whole, and the
-/// bundle proves that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReadExport {
-    /// Who, from a token that the recorder verified: `namespace/service-account`, or `user:NAME`.
-    pub reader: String,
-    /// The cluster, or the issuer, that vouches for the reader.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub cluster: String,
-    /// SHA-256 of the bundle's manifest.
-    pub manifest: Digest,
-    /// What was asked for, as the query string of a search; at most [`MAX_FILTER`] bytes.
-    pub filter: String,
-    /// Entries that the bundle holds.
-    pub entries: u64,
-}
-
-/// Greatest length of a recorded filter, in bytes. The recorder refuses a longer one (`bad_query`).
-pub const MAX_FILTER: usize = 8 * 1024;
 
 /// The bytes are not a statement of this version.
 #[derive(Debug, thiserror::Error)]

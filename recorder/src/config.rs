@@ -1,15 +1,15 @@
 //! Settings: flags and `BQWITNESS_*` variables, checked all together so that one start shows every mistake.
 
+mod args;
+mod describe;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser};
 use runtime::telemetry::LogFormat;
 
-use crate::authn::api_server::ReviewSettings;
 use crate::authn::oidc::Issuer;
 use crate::authn::source::Location;
 use crate::authn::verifier::{AccessSettings, Account, Means, Rules, Trust};
@@ -17,97 +17,7 @@ use crate::authz::grants::Grant;
 use crate::clusters;
 use crate::readers_file;
 
-/// The recorder: an append-only log of what AI agents do in BigQuery.
-#[derive(Debug, Parser)]
-#[command(name = "bqwitness-recorder", version, max_term_width = 100)]
-pub struct Args {
-    /// Directory of the log; made at the first start. Back it up as a whole
-    #[arg(long, env = "BQWITNESS_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Address of the API (TLS); port 0 takes a free one
-    #[arg(long, env = "BQWITNESS_LISTEN", default_value = "0.0.0.0:8443", value_name = "ADDR")]
-    listen: String,
-    /// Address of /metrics, /readyz and /livez (plain HTTP)
-    #[arg(long, env = "BQWITNESS_ADMIN", default_value = "0.0.0.0:9090", value_name = "ADDR")]
-    admin: String,
-    /// Name of the log, like a URL without scheme: recorder.example.com/agents. It never changes
-    #[arg(long, env = "BQWITNESS_ORIGIN", value_name = "NAME")]
-    origin: Option<String>,
-    /// Certificate chain of the API (PEM)
-    #[arg(long, env = "BQWITNESS_TLS_CERT", value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-    /// Its private key (PEM)
-    #[arg(long, env = "BQWITNESS_TLS_KEY", value_name = "FILE")]
-    tls_key: Option<PathBuf>,
-    /// Issuer that tokens must have: the cluster's service account issuer
-    #[arg(long, env = "BQWITNESS_ISSUER", value_name = "URL")]
-    issuer: Option<String>,
-    /// Audience that tokens must have
-    #[arg(long, env = "BQWITNESS_AUDIENCE", default_value = "bqwitness-recorder", value_name = "NAME")]
-    audience: String,
-    /// Audience that readers' tokens must have, where it is to be another: then a sidecar's token is no good for reading, nor a
-    /// reader's for writing
-    #[arg(long, env = "BQWITNESS_READER_AUDIENCE", value_name = "NAME")]
-    reader_audience: Option<String>,
-    /// The issuer's public keys (JWKS): a file, an https URL, or the word discovery (the issuer says where, by OpenID Connect
-    /// discovery). New keys are noticed by themselves
-    #[arg(long, env = "BQWITNESS_JWKS", value_name = "FILE|URL|discovery")]
-    jwks: Option<String>,
-    /// Ask the cluster's API server about each token instead (TokenReview), at https://host:port. It knows when a pod is gone;
-    /// --jwks-ca and --jwks-token are for it then, and the token's account may create tokenreviews
-    #[arg(long, env = "BQWITNESS_TOKEN_REVIEW", value_name = "URL")]
-    token_review: Option<String>,
-    /// Ask the cluster's API server what a reader may read (SubjectAccessReview of entries and exports of bqwitness.dev), at
-    /// https://host:port; --jwks-ca and --jwks-token are for it, and the token's account may create subjectaccessreviews
-    #[arg(long, env = "BQWITNESS_ACCESS_REVIEW", value_name = "URL")]
-    access_review: Option<String>,
-    /// Let people read with the tokens that they have for that API server (it may create tokenreviews too). Whoever runs the
-    /// recorder then sees tokens that are good at the API server
-    #[arg(long, env = "BQWITNESS_USER_TOKENS", num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
-    user_tokens: String,
-    /// File of further clusters to believe, each with an issuer, rules and roles of its own (JSON; see operations.md)
-    #[arg(long, env = "BQWITNESS_CLUSTERS", value_name = "FILE")]
-    clusters: Option<PathBuf>,
-    /// Roots for a JWKS URL, or for the API server (PEM); the system's when absent
-    #[arg(long, env = "BQWITNESS_JWKS_CA", value_name = "FILE")]
-    jwks_ca: Option<PathBuf>,
-    /// Token to ask a JWKS URL, or the API server, with
-    #[arg(long, env = "BQWITNESS_JWKS_TOKEN", value_name = "FILE")]
-    jwks_token: Option<PathBuf>,
-    /// Name of the cluster, as entries have it
-    #[arg(long, env = "BQWITNESS_CLUSTER", value_name = "NAME")]
-    cluster: Option<String>,
-    /// Service account that speaks as an operator (repeatable, or separated by commas)
-    #[arg(long, env = "BQWITNESS_OPERATOR", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
-    operator: Vec<String>,
-    /// Service account that may read everything (repeatable, or separated by commas)
-    #[arg(long, env = "BQWITNESS_READER", value_name = "NAMESPACE/NAME", value_delimiter = ',')]
-    reader: Vec<String>,
-    /// File of readers whom an OpenID Connect issuer knows, and of what they and others may read (JSON; see operations.md)
-    #[arg(long, env = "BQWITNESS_READERS", value_name = "FILE")]
-    readers: Option<PathBuf>,
-    /// The witnesses that cosign checkpoints: a c2sp.org/tlog-policy file
-    #[arg(long, env = "BQWITNESS_WITNESS_POLICY", value_name = "FILE")]
-    witness_policy: Option<PathBuf>,
-    /// How long receipts wait for the witnesses, in seconds; 0: not at all. What is not cosigned by then is answered 503
-    #[arg(long, env = "BQWITNESS_WAIT_FOR_WITNESSES", default_value = "0", value_name = "SECONDS")]
-    wait_for_witnesses: String,
-    /// File that gets the addresses in use and the log's verifier key, as JSON, once both listen
-    #[arg(long, env = "BQWITNESS_PORT_FILE", value_name = "FILE")]
-    port_file: Option<PathBuf>,
-    /// Log filter: error, warn, info, debug, or one for each module
-    #[arg(long, env = "BQWITNESS_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
-    log_level: String,
-    /// Log lines for people (text) or collectors (json)
-    #[arg(long, env = "BQWITNESS_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
-    log_format: String,
-    /// File of settings, in the form of --print-config. Flags and variables win over it
-    #[arg(long, env = "BQWITNESS_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Print the settings in effect, without secrets, and end
-    #[arg(long)]
-    print_config: bool,
-}
+pub use self::args::Args;
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -175,13 +85,6 @@ impl Mistakes {
 }
 
 impl Args {
-    /// Is there a setting of this name?
-    #[must_use]
-    pub fn knows(name: &str) -> bool {
-        let settings = Self::command();
-        settings.get_arguments().any(|argument| argument.get_long() == Some(name) && name != "print-config")
-    }
-
     /// Checks everything.
     ///
     /// # Errors
@@ -287,69 +190,6 @@ impl Config {
             Trust { rules: self.rules.clone(), means: self.means.clone(), access: self.access.clone() };
         std::iter::once(first).chain(self.others.iter().cloned()).collect()
     }
-
-    /// The settings in effect, one a line. Files that hold secrets are named, not read.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let mut text = String::new();
-        let Rules { issuer, audience, reader_audience, cluster, operators, readers } = &self.rules;
-        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let (jwks, review, ca, token) = match &self.means {
-            Means::Keys(Location::File(path)) => (path.display().to_string(), String::new(), None, None),
-            Means::Keys(Location::Url { url, ca, token }) => {
-                (url.to_string(), String::new(), file(ca), file(token))
-            }
-            Means::Keys(Location::Discovery { ca, token, .. }) => {
-                (clusters::DISCOVERY.into(), String::new(), file(ca), file(token))
-            }
-            Means::Review(ReviewSettings { server, ca, token }) => {
-                (String::new(), server.to_string(), file(ca), Some(token.display().to_string()))
-            }
-        };
-        // One file each, for all that asks the cluster.
-        let asks = self.access.as_ref().map(|access| &access.review);
-        let ca = ca.or_else(|| asks.and_then(|asks| file(&asks.ca)));
-        let token = token.or_else(|| asks.map(|asks| asks.token.display().to_string()));
-        let lines = [
-            ("data", self.data.display().to_string()),
-            ("listen", self.listen.to_string()),
-            ("admin", self.admin.to_string()),
-            ("origin", self.origin.clone()),
-            ("tls-cert", self.tls_cert.display().to_string()),
-            ("tls-key", self.tls_key.display().to_string()),
-            ("issuer", issuer.clone()),
-            ("audience", audience.clone()),
-            ("reader-audience", reader_audience.clone()),
-            ("jwks", jwks),
-            ("token-review", review),
-            (
-                "access-review",
-                self.access.as_ref().map(|access| access.review.server.to_string()).unwrap_or_default(),
-            ),
-            ("user-tokens", self.access.as_ref().is_some_and(|access| access.user_tokens).to_string()),
-            ("clusters", file(&self.clusters).unwrap_or_default()),
-            ("jwks-ca", ca.unwrap_or_default()),
-            ("jwks-token", token.unwrap_or_default()),
-            ("cluster", cluster.clone()),
-            ("operator", join(operators)),
-            ("reader", join(readers)),
-            ("readers", file(&self.readers).unwrap_or_default()),
-            ("witness-policy", file(&self.witness_policy).unwrap_or_default()),
-            ("wait-for-witnesses", self.wait_for_witnesses.as_secs().to_string()),
-            ("port-file", file(&self.port_file).unwrap_or_default()),
-            ("log-level", self.log_level.clone()),
-            ("log-format", format!("{:?}", self.log_format).to_lowercase()),
-        ];
-        for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
-            writeln!(text, "{name} = {}", serde_json::Value::from(value)).expect("a String takes everything");
-        }
-        text
-    }
-}
-
-fn join(accounts: &BTreeSet<Account>) -> String {
-    let names: Vec<_> = accounts.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
-    names.join(",")
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -394,6 +234,8 @@ pub(crate) fn accounts(names: &[String]) -> Result<BTreeSet<Account>, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     const GOOD: &[&str] = &[
