@@ -62,6 +62,8 @@ async fn every_failure_has_one_name_everywhere() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
+    // With one subscriber alone, whichever thread comes by a line first decides for all whether it is heard.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let keyless = Keyless::new().await;
     let good = Wrong::default;
     let failing = |status| Behaviour { failing: Some(status), ..Behaviour::default() };

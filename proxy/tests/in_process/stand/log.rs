@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -10,10 +11,12 @@ use tracing_subscriber::fmt::MakeWriter;
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Hears this thread until the guard is dropped.
-    pub fn listen(&self) -> DefaultGuard {
+    /// Hears this thread until the guards are dropped.
+    pub fn listen(&self) -> (DefaultGuard, Dispatch) {
         let subscriber = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false).finish();
-        tracing::subscriber::set_default(subscriber)
+        let listening = tracing::subscriber::set_default(subscriber);
+        // With one subscriber alone, whichever thread comes by a line first decides for all whether it is heard.
+        (listening, Dispatch::new(tracing_subscriber::registry()))
     }
 
     pub fn said(&self) -> String {
