@@ -36,12 +36,13 @@ mod tests {
         let short = spec("{identity: {mode: Passthrough}, pods: {serviceAccountName: billing}}");
         let long = spec(
             "{pods: {serviceAccountName: billing}, identity: {mode: Passthrough}, \
+             recording: {results: Digest}, \
              interception: {otherEgress: Splice, mode: Redirect, otherGoogleApis: Inspect}}",
         );
         assert_eq!(spec_digest(&short), spec_digest(&long));
         assert_eq!(
             canonical_spec(&short),
-            r#"{"identity":{"mode":"Passthrough"},"interception":{"mode":"Redirect","otherEgress":"Splice","otherGoogleApis":"Inspect"},"pods":{"serviceAccountName":"billing"}}"#
+            r#"{"identity":{"mode":"Passthrough"},"interception":{"mode":"Redirect","otherEgress":"Splice","otherGoogleApis":"Inspect"},"pods":{"serviceAccountName":"billing"},"recording":{"results":"Digest","statements":"Text"}}"#
         );
         let other = spec("{identity: {mode: Passthrough}, pods: {serviceAccountName: other}}");
         assert_ne!(spec_digest(&short), spec_digest(&other));

@@ -87,6 +87,9 @@ pub struct BigQueryConnectionSpec {
     /// How calls reach the sidecar, and what becomes of other connections.
     #[serde(default)]
     pub interception: Interception,
+    /// What the record holds of a call, beside who made it, when, and how it ended.
+    #[serde(default)]
+    pub recording: Recording,
     /// The recorder that calls are recorded at. When absent it is the operator's own, which is what most want.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorder: Option<Recorder>,
@@ -217,6 +220,39 @@ pub struct Interception {
         )
     )]
     pub extra_hosts: Vec<String>,
+}
+
+/// What the record holds of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, KubeSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recording {
+    /// Of what agents ask. Text, always: SQL and request bodies, whole, since a record without them answers nobody. They lie
+    /// beside the log, and one that must go can be deleted later (docs/operations.md).
+    #[serde(default)]
+    pub statements: RecordedStatements,
+    /// Of what BigQuery answers, beside status, counts and sizes; rows are never in the record. Digest: the SHA-256 of each answer's
+    /// content, so that whoever kept an answer can show that it is the one that came. None: not that, for answers so short
+    /// that a reader of the record could guess one, and see by the digest that the guess is right.
+    #[serde(default)]
+    pub results: RecordedResults,
+}
+
+/// Of what agents ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum RecordedStatements {
+    /// SQL and request bodies, whole.
+    #[default]
+    Text,
+}
+
+/// Of what BigQuery answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum RecordedResults {
+    /// Status, counts and sizes only.
+    None,
+    /// Also the SHA-256 of each answer's content.
+    #[default]
+    Digest,
 }
 
 /// How calls reach the sidecar.

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::body_memory::BodyMemory;
 use crate::ca::{Ca, CaError};
-use crate::config::{Config, Egress};
+use crate::config::{Config, Egress, Results};
 use crate::files::{self, Readers};
 use crate::forward::Forwarder;
 use crate::identity::Identity;
@@ -44,6 +44,8 @@ pub struct Proxy {
     pub bundle: PathBuf,
     /// What becomes of connections to other hosts.
     pub egress: Egress,
+    /// What the record holds of answers.
+    pub results: Results,
     /// How names become addresses.
     pub names: Names,
     /// The session.
@@ -167,6 +169,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         ca,
         bundle: config.bundle,
         egress: config.egress,
+        results: config.results,
         names: config.names,
         deliver: deliver.clone(),
         identity,

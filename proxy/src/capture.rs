@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use ledger::call::CallResult;
 
 use crate::body::AgentBody;
+use crate::config::Results;
 use crate::forward::UpstreamBody;
 use crate::outcome::{Ended, OutcomeGuard};
 use crate::tee::{Passing, Tee};
@@ -39,10 +40,18 @@ struct Open {
 
 /// Records the call's outcome at the end of this answer.
 #[must_use]
-pub fn capture(answer: Response<UpstreamBody>, verb: &Method, guard: OutcomeGuard) -> Response<AgentBody> {
+pub fn capture(
+    answer: Response<UpstreamBody>,
+    verb: &Method,
+    results: Results,
+    guard: OutcomeGuard,
+) -> Response<AgentBody> {
     let (head, body) = answer.into_parts();
     let bodiless = *verb == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
-    let passing = Passing::new(Tee::new(&head.headers, CAPTURE_LIMIT));
+    let passing = Passing::new(match results {
+        Results::Digest => Tee::new(&head.headers, CAPTURE_LIMIT),
+        Results::None => Tee::unhashed(&head.headers, CAPTURE_LIMIT),
+    });
     let going = guard.going();
     going.answers(passing.clone());
     let open = Open {

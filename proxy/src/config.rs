@@ -87,6 +87,9 @@ pub struct Flags {
     /// What becomes of connections to hosts that are not Google's: splice (copied untouched) or refuse.
     #[arg(long, env = "BQWITNESS_OTHER_EGRESS", default_value = "splice", value_name = "WHAT")]
     pub other_egress: String,
+    /// What the record holds of answers, beside status, counts and sizes: digest (the SHA-256 of the content) or none.
+    #[arg(long, env = "BQWITNESS_RESULTS", default_value = "digest", value_name = "WHAT")]
+    pub results: String,
     /// Where to write the addresses as JSON once the proxy listens; for ports that the system chose.
     #[arg(long, env = "BQWITNESS_PORT_FILE", value_name = "FILE")]
     pub port_file: Option<PathBuf>,
@@ -136,6 +139,8 @@ pub struct Config {
     pub upstream_roots: RootCertStore,
     /// What becomes of connections to other hosts than BigQuery's.
     pub egress: Egress,
+    /// See [`Flags::results`].
+    pub results: Results,
     /// The pod's Google identity.
     pub identity: IdentitySettings,
     /// See [`IdentityFlags::metadata_listen`]; none in passthrough mode.
@@ -163,6 +168,27 @@ pub struct Egress {
     pub other: OtherEgress,
     /// Agents hold no key: the sidecar is their metadata server, and looks into what gives out tokens.
     pub keyless: bool,
+}
+
+/// What the record holds of an answer's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Results {
+    /// Its size.
+    None,
+    /// Its size, and its SHA-256.
+    Digest,
+}
+
+impl FromStr for Results {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "digest" => Ok(Self::Digest),
+            other => Err(format!("{other:?} is neither \"none\" nor \"digest\"")),
+        }
+    }
 }
 
 /// What becomes of connections to other Google APIs. The same front ends serve them and BigQuery, and go by the Host of each
@@ -247,6 +273,7 @@ impl Flags {
         let metadata_listen = mistakes.check("metadata-listen", loopback(&self.identity.metadata_listen));
         let google = mistakes.check("other-google-apis", self.other_google_apis.parse());
         let other = mistakes.check("other-egress", self.other_egress.parse());
+        let results = mistakes.check("results", self.results.parse());
         let deliver_timeout = mistakes.check("deliver-timeout", seconds(&self.deliver_timeout));
         let progress_bytes = mistakes.check("progress-bytes", progress_bytes(&self.progress_bytes));
         let progress_every = mistakes.check("progress-interval", progress_every(&self.progress_interval));
@@ -266,6 +293,7 @@ impl Flags {
                 names: names?,
                 upstream_roots: upstream_roots?,
                 egress: Egress { google: google?, other: other?, keyless },
+                results: results?,
                 identity: identity?,
                 metadata_listen: Some(metadata_listen?).filter(|_| keyless),
                 env_file: self.identity.env_file,

@@ -267,7 +267,7 @@ async fn forward(
             credential.answered(answer.status());
             let begun = follow.begun.filter(|_| answer.status().is_success());
             guard.begins(begun.and_then(|begun| proxy.joins.begins(begun, answer.headers())));
-            Ok(capture(answer, &verb, guard))
+            Ok(capture(answer, &verb, proxy.results, guard))
         }
         Err(error) => {
             tracing::warn!(category = error.category(), server = link.target.name, %error, "BigQuery gave no answer");

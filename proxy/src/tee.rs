@@ -39,14 +39,23 @@ impl Tee {
     /// Reads along with a body under these headers, and keeps at most `keep` bytes of its content.
     #[must_use]
     pub fn new(headers: &HeaderMap, keep: usize) -> Self {
-        let sink = Sink { keep, ..Sink::default() };
-        Self { decoder: Decoder::new(Encoding::of(headers), sink), wire_bytes: 0 }
+        Self::into_sink(headers, Sink { keep, hasher: Some(Sha256::new()), ..Sink::default() })
+    }
+
+    /// The same without a digest.
+    #[must_use]
+    pub fn unhashed(headers: &HeaderMap, keep: usize) -> Self {
+        Self::into_sink(headers, Sink { keep, ..Sink::default() })
     }
 
     /// The same, of a body of an insertAll, whose rows are counted.
     #[must_use]
     pub fn of_rows(headers: &HeaderMap) -> Self {
-        let sink = Sink { rows: Some(RowCounter::default()), ..Sink::default() };
+        let (hasher, rows) = (Some(Sha256::new()), Some(RowCounter::default()));
+        Self::into_sink(headers, Sink { hasher, rows, ..Sink::default() })
+    }
+
+    fn into_sink(headers: &HeaderMap, sink: Sink) -> Self {
         Self { decoder: Decoder::new(Encoding::of(headers), sink), wire_bytes: 0 }
     }
 
@@ -57,7 +66,7 @@ impl Tee {
         BodySoFar {
             wire_bytes: self.wire_bytes,
             content_bytes: sink.map_or(0, |sink| sink.content_bytes),
-            digest: sink.map(|sink| Digest(sink.hasher.clone().finalize().into())),
+            digest: sink.and_then(|sink| sink.hasher.clone()).map(sealed),
         }
     }
 
@@ -80,7 +89,7 @@ impl Tee {
             };
         };
         let whole = whole && complete;
-        let digest = whole.then(|| Digest(sink.hasher.finalize().into()));
+        let digest = sink.hasher.filter(|_| whole).map(sealed);
         let truncated = !whole || sink.content_bytes > sink.kept.len() as u64;
         let rows = sink.rows.filter(|_| whole).and_then(|rows| rows.finish());
         Teed { body: BodyDigest { wire_bytes, digest }, kept: sink.kept, truncated, rows }
@@ -149,7 +158,7 @@ impl deliver::Passing for Passing {
 
 #[derive(Debug, Default)]
 struct Sink {
-    hasher: Sha256,
+    hasher: Option<Sha256>,
     content_bytes: u64,
     keep: usize,
     kept: Vec<u8>,
@@ -162,7 +171,9 @@ impl Write for Sink {
         if self.content_bytes > DECODED_LIMIT {
             return Err(io::Error::other("more than is decoded of one body"));
         }
-        self.hasher.update(bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
         if let Some(rows) = &mut self.rows {
             rows.feed(bytes);
         }
@@ -174,6 +185,10 @@ impl Write for Sink {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn sealed(hasher: Sha256) -> Digest {
+    Digest(hasher.finalize().into())
 }
 
 #[cfg(test)]
@@ -200,6 +215,20 @@ mod tests {
         assert_eq!((&part.kept[..], part.truncated), (&b"SELECT "[..], true));
         assert_eq!(part.body.digest, all.body.digest);
         assert!(!teed(None, &[b"SELECT 1"], 8, true).truncated);
+    }
+
+    #[test]
+    fn without_a_digest_all_else_is_as_it_was() {
+        let headers = HeaderMap::new();
+        let told = |mut tee: Tee| {
+            tee.feed(b"SELECT 1");
+            let (so_far, teed) = (tee.so_far(), tee.finish(true));
+            ((so_far.wire_bytes, so_far.content_bytes, teed.kept, teed.truncated), so_far.digest, teed.body)
+        };
+        let (hashed, plain) = (told(Tee::new(&headers, 7)), told(Tee::unhashed(&headers, 7)));
+        assert_eq!(hashed.0, plain.0);
+        assert_eq!((plain.1, plain.2), (None, BodyDigest { wire_bytes: 8, digest: None }));
+        assert_eq!((hashed.1, hashed.2.digest), (hashed.2.digest, Some(Digest::of(b"SELECT 1"))));
     }
 
     #[test]

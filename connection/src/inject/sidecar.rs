@@ -9,7 +9,7 @@ use crate::aliases;
 use crate::names;
 use crate::resource::{
     BigQueryConnection, Federated, Identity, IdentityMode, InterceptionMode, LogLevel, OtherEgress,
-    OtherGoogleApis,
+    OtherGoogleApis, RecordedResults,
 };
 use crate::stamp::Stamp;
 
@@ -135,6 +135,7 @@ fn arguments(pod: &Pod, connection: &BigQueryConnection, settings: &Settings) ->
         format!("--admin=[::]:{}", names::ADMIN_PORT),
         format!("--other-google-apis={}", google(spec.interception.other_google_apis)),
         format!("--other-egress={}", egress(spec.interception.other_egress)),
+        format!("--results={}", results(spec.recording.results)),
         format!("--drain-timeout={}", drain_seconds(pod)),
         format!("--log-level={}", spec.proxy.log_level.unwrap_or(LogLevel::Info).as_str()),
         "--log-format=json".into(),
@@ -190,6 +191,13 @@ fn egress(choice: OtherEgress) -> &'static str {
     match choice {
         OtherEgress::Splice => "splice",
         OtherEgress::Refuse => "refuse",
+    }
+}
+
+fn results(choice: RecordedResults) -> &'static str {
+    match choice {
+        RecordedResults::None => "none",
+        RecordedResults::Digest => "digest",
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
-use ledger::call::CallResult;
+use ledger::call::{BodyDigest, CallResult};
 use ledger::digest::Digest;
 use serde_json::json;
 
@@ -25,6 +25,28 @@ fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()
+}
+
+/// Somebody who reads the record can try guesses of a short answer against its digest.
+#[tokio::test]
+async fn without_digests_an_answer_is_counted_and_read_all_the_same() {
+    let stand = Stand::with(&["--results=none"]).await;
+    stand.upstream.answer(|_| async {
+        Response::builder().header("Content-Type", "application/json").body(full(ROWS)).unwrap()
+    });
+    let mut agent = Agent::http1(&stand, BIGQUERY).await;
+    let asked = request("POST", BIGQUERY, QUERIES)
+        .header("Content-Type", "application/json")
+        .body(text(SQL))
+        .unwrap();
+    let (head, answer) = agent.ask(asked).await;
+    assert_eq!((head.status, answer.as_str()), (StatusCode::OK, ROWS));
+    let call = stand.call().await;
+    let outcome = call.outcome();
+    let counted = BodyDigest { wire_bytes: ROWS.len() as u64, digest: None };
+    assert_eq!(outcome.answer, Some(counted));
+    assert!(outcome.reported.is_some(), "what BigQuery reports is read as ever");
+    assert_eq!(stand.blob(&call, "request").as_deref(), Some(SQL), "what was asked is in the record");
 }
 
 #[tokio::test]
