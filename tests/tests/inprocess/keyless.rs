@@ -13,7 +13,7 @@ use ledger::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::keyless_stand::{
-    ANSWER, Keyless, PROVIDER, QUERIES, admin, error, metadata, placeholder, refused,
+    ANSWER, Keyless, PROVIDER, QUERIES, admin, error, metadata, placeholder, refused, waits_for,
 };
 use crate::stand::ask;
 
@@ -87,7 +87,6 @@ async fn a_chain_of_delegates_ends_at_the_service_account() {
         format!("--impersonate={account}"),
         format!("--impersonate-delegates={delegate}"),
         "--impersonate-lifetime=900".into(),
-        "--deliver-timeout=1".into(),
     ];
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let sidecar = keyless.sidecar_with(&flags).await;
@@ -272,7 +271,8 @@ async fn a_bad_token_of_the_pod_is_named() {
     ];
     for (token, category, status) in cases {
         std::fs::write(keyless.stand.path("sts-token"), &token).unwrap();
-        let sidecar = keyless.sidecar_with(&["--deliver-timeout=2"]).await;
+        let sidecar = keyless.sidecar_with(&["--deliver-timeout=3"]).await;
+        waits_for(&sidecar, category).await;
         let (answered, body) = keyless.query(&sidecar).await;
         assert_eq!(answered, status, "{category}: {body}");
         assert!(error(&body).1.contains(category), "{category} is not in {body}");
@@ -288,12 +288,13 @@ async fn a_bad_token_of_the_pod_is_named() {
         assert!(sidecar.stop("test").await);
     }
     std::fs::remove_file(keyless.stand.path("sts-token")).unwrap();
-    let sidecar = keyless.sidecar_with(&["--deliver-timeout=1"]).await;
+    let sidecar = keyless.sidecar_with(&["--deliver-timeout=3"]).await;
+    waits_for(&sidecar, "subject_token_missing").await;
     assert!(error(&keyless.query(&sidecar).await.1).1.contains("subject_token_missing"));
     // The kubelet was late: it goes on by itself.
     keyless.project_token(cluster, &good);
     let served = async { while keyless.query(&sidecar).await.0 != StatusCode::OK {} };
-    tokio::time::timeout(Duration::from_secs(10), served).await.expect("a new token is noticed");
+    tokio::time::timeout(Duration::from_secs(60), served).await.expect("a new token is noticed");
     until("readiness", || sidecar.readiness.waiting().is_empty()).await;
     assert_eq!(keyless.seen.lock().unwrap().len(), 1, "nothing left before");
     let intents = keyless.end(sidecar).await;
@@ -319,7 +320,8 @@ async fn what_google_says_is_named() {
         (Behaviour { ahead: -7200, ..Behaviour::default() }, "clock_skew", 503),
     ] {
         keyless.google.behave(behaviour.clone());
-        let sidecar = keyless.sidecar_with(&["--deliver-timeout=1"]).await;
+        let sidecar = keyless.sidecar_with(&["--deliver-timeout=3"]).await;
+        waits_for(&sidecar, category).await;
         let (answered, body) = keyless.query(&sidecar).await;
         assert_eq!(
             (answered.as_u16(), error(&body).1.contains(category)),
@@ -331,8 +333,9 @@ async fn what_google_says_is_named() {
     keyless.google.behave(Behaviour::default());
     let nowhere = bqwitness_tests::process::free_port().unwrap();
     let sidecar = keyless
-        .sidecar_with(&["--deliver-timeout=1", &format!("--sts-url=https://{nowhere}/v1/token")])
+        .sidecar_with(&["--deliver-timeout=3", &format!("--sts-url=https://{nowhere}/v1/token")])
         .await;
+    waits_for(&sidecar, "sts_unreachable").await;
     let (answered, body) = keyless.query(&sidecar).await;
     assert_eq!(answered, StatusCode::SERVICE_UNAVAILABLE);
     assert!(error(&body).1.contains("sts_unreachable"), "{body}");
@@ -355,7 +358,17 @@ async fn a_slow_token_service_is_asked_once() {
     for call in calls {
         assert_eq!(call.await.unwrap(), StatusCode::OK);
     }
-    assert_eq!((keyless.google.asked("sts"), keyless.google.asked("iam")), (1, 1));
+    // On a busy machine an attempt may take too long, and is named; for each of the others there is one question and one answer.
+    let metrics = admin(&sidecar, "metrics").await;
+    let attempts = |granted: bool| -> usize {
+        let lines = metrics.lines().filter(|line| line.starts_with("bqwitness_credential_refreshes_total{"));
+        let lines = lines.filter(|line| line.contains("\"granted\"") == granted);
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+    };
+    let (granted, failed) = (attempts(true), attempts(false));
+    assert_eq!(granted, 1, "{metrics}");
+    assert!((1..=1 + failed).contains(&keyless.google.asked("sts")) && failed < 10, "{metrics}");
+    assert!((1..=1 + failed).contains(&keyless.google.asked("iam")), "{metrics}");
     let keyless = Arc::into_inner(keyless).unwrap();
     keyless.end(Arc::into_inner(sidecar).unwrap()).await;
 }

@@ -2,6 +2,7 @@
 //! between.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bqwitness_proxy::app::Running;
 use bqwitness_tests::google::{self, Google, audience};
@@ -156,4 +157,15 @@ pub(crate) async fn admin(sidecar: &Running, path: &str) -> String {
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.get(format!("http://{}/{path}", sidecar.admin).parse().unwrap()).await.unwrap();
     String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+/// Until the sidecar says that it waits for this: a first answer may take longer than a call waits.
+pub(crate) async fn waits_for(sidecar: &Running, category: &str) {
+    let said = async {
+        while !sidecar.readiness.waiting().contains(&category) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), said).await;
+    assert!(waited.is_ok(), "{category} is not in {:?}", sidecar.readiness.waiting());
 }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::keyless_stand::{Keyless, PROVIDER, admin, error};
+use crate::keyless_stand::{Keyless, PROVIDER, admin, error, waits_for};
 
 /// What this thread's tasks have logged.
 #[derive(Clone, Default)]
@@ -99,9 +99,10 @@ async fn named(keyless: &Keyless, log: &Log, category: &str, status: u16, wrong:
     let about = format!("{category}: {wrong:?}");
     set_up(keyless, &wrong);
     log.take();
-    let mut settings = vec!["--deliver-timeout=1"];
+    let mut settings = vec!["--deliver-timeout=2"];
     settings.extend(wrong.setting.as_deref());
     let sidecar = keyless.sidecar_with(&settings).await;
+    waits_for(&sidecar, category).await;
     let (answered, body) = keyless.query(&sidecar).await;
     assert_eq!(answered.as_u16(), status, "{about}: {body}");
     let of_the_recorder = wrong.recorder_audience.is_some();

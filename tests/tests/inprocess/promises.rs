@@ -84,7 +84,8 @@ async fn without_a_recorder_nothing_leaves() {
     let recorder = stand.recorder(&stand.data(), "127.0.0.1:0").await;
     let address = recorder.address.to_string();
     let bigquery = stand.bigquery(|_| (StatusCode::OK, ANSWER.into())).await;
-    let sidecar = stand.sidecar(&recorder, bigquery.address).await;
+    let flags = ["--credential=passthrough".into(), "--deliver-timeout=5".into()];
+    let sidecar = stand.sidecar_with(&recorder, bigquery.address, &flags).await;
     recorder.stop().await;
     let (status, body) = query(&stand, &sidecar, "SELECT 1").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

@@ -10,6 +10,9 @@ use prometheus::Registry;
 
 use crate::stand::{Recorder, Stand};
 
+/// Between two looks at the log.
+const FOLLOW_EVERY: Duration = Duration::from_millis(300);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recorder_that_rolls_back_ends_the_session() {
     let stand = Stand::new();
@@ -26,11 +29,19 @@ async fn a_recorder_that_rolls_back_ends_the_session() {
     for _ in 0..5 {
         call(&deliver).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_secs(2)).await; // at least one look at the published log
+    // All of it is published, and looked at after that.
+    let entries = || bqwitness_tests::log::read(&stand.data()).map_or(0, |entries| entries.len());
+    let published = async {
+        while entries() < 2 + 2 * 6 {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), published).await.expect("it is published");
+    tokio::time::sleep(10 * FOLLOW_EVERY).await;
     recorder.stop().await;
 
     let recorder = stand.recorder(&backup, &address).await;
-    let over = tokio::time::timeout(Duration::from_secs(20), delivery.over())
+    let over = tokio::time::timeout(Duration::from_secs(60), delivery.over())
         .await
         .expect("the rollback is noticed");
     assert_eq!(over.category(), "log_broken", "{over}");
@@ -54,8 +65,8 @@ fn settings(stand: &Stand, recorder: &Recorder) -> DeliverSettings {
             spec_digest: None,
         }),
         progress: ProgressSettings::default(),
-        deliver_timeout: Duration::from_secs(5),
-        follow_every: Duration::from_millis(300),
+        deliver_timeout: Duration::from_secs(30),
+        follow_every: FOLLOW_EVERY,
         start: SessionStart { version: "test".into(), ..SessionStart::default() },
     }
 }
