@@ -42,7 +42,8 @@ fn main() -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             // When standard error is closed too, the exit code still says it.
-            let _told = writeln!(std::io::stderr(), "bqwitness: {error}").is_ok();
+            let _told =
+                writeln!(std::io::stderr(), "{}", text::printable(&format!("bqwitness: {error}"))).is_ok();
             ExitCode::from(error.exit_code())
         }
     }

@@ -12,6 +12,11 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// The same on one line: what stands in a line of its own, like a verdict, is never from the record.
+pub(crate) fn on_one_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], "\u{fffd}")
+}
+
 /// `text` on one line of at most `width` characters.
 pub(crate) fn one_line(text: &str, width: usize) -> String {
     let flat = printable(&text.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -78,6 +83,11 @@ mod tests {
             printable("a\x1b[31mred\x07\u{9b}2J\u{202e}x\n\tb"),
             "a\u{fffd}[31mred\u{fffd}\u{fffd}2J\u{fffd}x\n\tb"
         );
+    }
+
+    #[test]
+    fn a_line_stays_one() {
+        assert_eq!(on_one_line("by eve\nVERIFIED\t\r\n"), "by eve\u{fffd}VERIFIED\u{fffd}\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -7,13 +7,13 @@ use crate::args::{Format, ReaderArgs};
 use crate::error::CliError;
 use crate::reader::Reader;
 use crate::render::Output;
-use crate::text::printable;
+use crate::text::on_one_line;
 
 pub(crate) fn run(args: &ReaderArgs, out: Output) -> Result<Verdict, CliError> {
     let access = Reader::new(args)?.access()?;
     match out.format {
         Format::Json => out.json(&access)?,
-        Format::Table => lines(&access).iter().try_for_each(|line| out.line(&printable(line)))?,
+        Format::Table => lines(&access).iter().try_for_each(|line| out.line(&on_one_line(line)))?,
     }
     Ok(Verdict::Holds)
 }

@@ -9,7 +9,7 @@ use crate::error::CliError;
 use crate::export::{Asked, export};
 use crate::reader::{Reader, read_policy};
 use crate::render::Output;
-use crate::text::{counted, printable};
+use crate::text::{counted, on_one_line};
 
 pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
     let reader = Reader::new(&args.reader)?;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
         }))?,
         Format::Table => {
             let file = args.file.display();
-            out.line(&printable(&format!(
+            out.line(&on_one_line(&format!(
                 "{file}: {} with {}, {} bytes. The log has this export as entry {}.",
                 counted(contents.entries, "entry"),
                 counted(contents.calls, "call"),
@@ -38,8 +38,8 @@ pub(crate) fn run(args: &ExportArgs, out: Output) -> Result<Verdict, CliError> {
                 report.export
             )))?;
             let open = claims::open(&report.manifest, &report.authority);
-            open.iter().try_for_each(|line| out.line(&printable(&format!("Not proved: {line}"))))?;
-            out.line(&printable(&format!("Anyone can check it: bqwitness verify {file} --key LOG.vkey")))?;
+            open.iter().try_for_each(|line| out.line(&on_one_line(&format!("Not proved: {line}"))))?;
+            out.line(&on_one_line(&format!("Anyone can check it: bqwitness verify {file} --key LOG.vkey")))?;
         }
     }
     Ok(if report.is_verified() { Verdict::Holds } else { Verdict::DoesNotHold })

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::reader::{Reader, read_key};
 use crate::render::Output;
 use crate::source::Served;
-use crate::text::printable;
+use crate::text::on_one_line;
 
 pub(crate) fn run(args: &KeysArgs, out: Output) -> Result<Verdict, CliError> {
     let held = read_key(&args.key)?;
@@ -42,7 +42,7 @@ fn tell(held: &LogKeys, keys: &LogKeys, out: Output) -> Result<(), CliError> {
         Format::Table => {
             for key in keys.keys() {
                 let whose = if is_held(key) { "yours" } else { "new: a key that you hold vouches for it" };
-                out.line(&printable(&format!("{key}  {whose}")))?;
+                out.line(&on_one_line(&format!("{key}  {whose}")))?;
             }
         }
     }

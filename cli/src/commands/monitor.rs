@@ -17,7 +17,7 @@ use crate::error::CliError;
 use crate::reader::{Reader, read_key};
 use crate::render::Output;
 use crate::source::Served;
-use crate::text::printable;
+use crate::text::on_one_line;
 
 /// What was seen last time, and now.
 struct Seen {
@@ -103,11 +103,11 @@ fn tell(seen: &Seen, new: &[String], out: Output) -> Result<(), CliError> {
             "consistent": broken.is_none(), "message": broken, "newKeys": new,
         }))?,
         (Format::Table, Some(broken)) => {
-            out.line(&printable(&format!("THE LOG {} WAS CHANGED: {broken}", seen.now.origin)))?;
+            out.line(&on_one_line(&format!("THE LOG {} WAS CHANGED: {broken}", seen.now.origin)))?;
         }
         (Format::Table, None) => {
             let since = before.map_or("seen for the first time".into(), |size| format!("continues {size}"));
-            out.line(&printable(&format!("{}: {} entries, {since}", seen.now.origin, seen.now.size)))?;
+            out.line(&on_one_line(&format!("{}: {} entries, {since}", seen.now.origin, seen.now.size)))?;
             new.iter().try_for_each(|key| {
                 out.line(&format!(
                     "The log signs with a new key, for which yours vouches: add it to yours\n  {key}"

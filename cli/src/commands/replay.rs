@@ -15,7 +15,7 @@ use crate::render::{Output, covered_text, time_text};
 use crate::replay::bundled::{self, Bundled};
 use crate::replay::chains::{Chain, chains};
 use crate::replay::{How, recorded, text};
-use crate::text::printable;
+use crate::text::on_one_line;
 
 pub(crate) fn run(args: &ReplayArgs, out: Output) -> Result<Verdict, CliError> {
     match args.what.as_deref() {
@@ -71,8 +71,8 @@ fn from_bundle(args: &ReplayArgs, file: &Path, out: Output) -> Result<Verdict, C
         }
         Format::Table => {
             let (log, at) = (&report.manifest.log, time_text(report.exported));
-            out.line(&printable(&format!("From a bundle of the log {log}, taken out {at} UTC: VERIFIED")))?;
-            notes.iter().try_for_each(|note| out.line(&format!("Note: {note}")))?;
+            out.line(&on_one_line(&format!("From a bundle of the log {log}, taken out {at} UTC: VERIFIED")))?;
+            notes.iter().try_for_each(|note| out.line(&on_one_line(&format!("Note: {note}"))))?;
             out.line("")?;
             print(&chains, &how, out)?;
         }

@@ -15,7 +15,7 @@ use crate::error::CliError;
 use crate::page::PageMaker;
 use crate::reader::{read_key, read_policy};
 use crate::render::Output;
-use crate::text::printable;
+use crate::text::on_one_line;
 
 pub(crate) fn run(args: &BundleArgs, out: Output) -> Result<Verdict, CliError> {
     let keys = read_key(&args.key)?;
@@ -63,23 +63,23 @@ pub(super) fn refuse(error: &BadBundle, out: Output) -> Result<Verdict, CliError
             "message": error.to_string(),
         }))?,
         Format::Table => {
-            out.line(&printable(&format!("NOT VERIFIED: {error}. Nothing in this file is evidence.")))?;
+            out.line(&on_one_line(&format!("NOT VERIFIED: {error}. Nothing in this file is evidence.")))?;
         }
     }
     Ok(Verdict::DoesNotHold)
 }
 
 fn print(report: &Report, claims: &Claims, out: Output) -> Result<(), CliError> {
-    out.line(&printable(&claims.title))?;
+    out.line(&on_one_line(&claims.title))?;
     let parts =
         [("Proved:", &claims.proved), ("Not proved:", &claims.open), ("Rests on others:", &claims.rests)];
     for (title, lines) in parts.into_iter().filter(|(_, lines)| !lines.is_empty()) {
         out.line(&format!("\n{title}"))?;
-        lines.iter().try_for_each(|line| out.line(&printable(&format!("  - {line}"))))?;
+        lines.iter().try_for_each(|line| out.line(&on_one_line(&format!("  - {line}"))))?;
     }
     out.line("")?;
     for finding in &report.findings {
-        out.line(&printable(&format!("WRONG {finding}")))?;
+        out.line(&on_one_line(&format!("WRONG {finding}")))?;
     }
     let unlisted = report.findings_total - report.findings.len() as u64;
     if unlisted > 0 {

@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::reader::{Reader, read_key};
 use crate::render::Output;
 use crate::source::{Directory, Served};
-use crate::text::printable;
+use crate::text::on_one_line;
 
 pub(crate) fn run(args: &VerifyArgs, out: Output) -> Result<Verdict, CliError> {
     let held = read_key(&args.key)?;
@@ -62,7 +62,7 @@ fn print(report: &Report, out: Output) -> Result<(), CliError> {
     ))?;
     for Deletion { index, digest, by, reason } in report.deletions.iter().take(MAX_FINDINGS) {
         let line = format!("  deleted by {by}, as entry {index} says: {digest} ({reason})");
-        out.line(&printable(&line))?;
+        out.line(&on_one_line(&line))?;
     }
     for hole in &report.holes {
         out.line(&format!(
@@ -71,7 +71,7 @@ fn print(report: &Report, out: Output) -> Result<(), CliError> {
         ))?;
     }
     for finding in &report.findings {
-        out.line(&printable(&format!("  WRONG {finding}")))?;
+        out.line(&on_one_line(&format!("  WRONG {finding}")))?;
     }
     let unlisted = report.findings_total - report.findings.len() as u64;
     if unlisted > 0 {
