@@ -190,6 +190,7 @@ fn write(file: &Path, entries: u64) {
     let manifest = Manifest {
         format: FORMAT.into(),
         log: ORIGIN.into(),
+        salt: None,
         created: time(entries),
         program: "bench".into(),
         scope,

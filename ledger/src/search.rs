@@ -248,6 +248,23 @@ impl Query {
     pub fn to_query_string(&self) -> String {
         query_string(self)
     }
+
+    /// The query string as the log has it of a read: what was looked for may be somebody's name, and an entry is for ever, so it says that
+    /// there were words, and not which.
+    #[must_use]
+    pub fn to_entered_filter(&self) -> String {
+        entered_filter(&Self { words: None, ..self.clone() }.to_query_string(), self.words.is_some())
+    }
+}
+
+/// A filter as the log has it, of what was asked besides words, and whether there were some.
+#[must_use]
+pub fn entered_filter(rest: &str, words: bool) -> String {
+    match (rest, words) {
+        (rest, false) => rest.to_owned(),
+        ("", true) => "words=*".into(),
+        (rest, true) => format!("{rest}&words=*"),
+    }
 }
 
 /// The parts of a question as a query string.
@@ -306,6 +323,12 @@ mod tests {
             "agent=agents%2Fbilling&limit=7&refused=false&result=open&since=2026-11-22T10%3A00%3A00Z\
              &words=%C3%BCber%20%26%20batch_id"
         );
+        assert_eq!(
+            query.to_entered_filter(),
+            "agent=agents%2Fbilling&limit=7&refused=false&result=open&since=2026-11-22T10%3A00%3A00Z&words=*"
+        );
+        assert_eq!(Query { words: query.words, ..Query::default() }.to_entered_filter(), "words=*");
+        assert_eq!(Query::default().to_entered_filter(), "");
     }
 
     #[test]

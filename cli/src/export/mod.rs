@@ -71,12 +71,12 @@ pub(crate) fn export(reader: &Reader, asked: &Asked<'_>, file: &Path) -> Result<
     let unwritable = |error| CliError::File { path: file.into(), error };
     let gathered = gather(&log, &selection, tempfile::tempfile_in(folder).map_err(unwritable)?)?;
 
-    let (manifest, files, spool) = describe(gathered, asked, &keys);
+    let (manifest, files, spool) = describe(gathered, asked, &keys, new_salt()?);
     let bytes =
         serde_json::to_vec_pretty(&manifest).map_err(|error| CliError::CantWrite(error.to_string()))?;
     let announcement = Announcement {
         manifest: Digest::of(&bytes),
-        filter: manifest.scope.to_query_string(),
+        filter: manifest.scope.to_entered_filter(),
         entries: manifest.contents.entries,
         namespace: asked.query.namespace.clone(),
     };
@@ -100,11 +100,20 @@ fn signing(note: &[u8], believed: &LogKeys) -> Result<LogKeys, CliError> {
     LogKeys::new(signed.cloned().collect()).map_err(|error| CliError::Answer(error.to_string()))
 }
 
+/// A manifest's salt.
+fn new_salt() -> Result<String, CliError> {
+    let mut salt = [0; 32];
+    let random = runtime::tls::provider().secure_random;
+    random.fill(&mut salt).map_err(|_| CliError::CantWrite("the system has no random numbers".into()))?;
+    Ok(Digest(salt).hex())
+}
+
 /// The manifest, the files that it vouches for, and what was gathered.
 fn describe(
     gathered: Gathered,
     Asked { query, policy, .. }: &Asked<'_>,
     keys: &LogKeys,
+    salt: String,
 ) -> (Manifest, BTreeMap<String, Vec<u8>>, spool::Reader) {
     let Gathered { scope, size, tally, first_received, spool, joined } = gathered;
     let created = Timestamp::now();
@@ -116,6 +125,7 @@ fn describe(
     let mut manifest = Manifest {
         format: FORMAT.into(),
         log: keys.name().into(),
+        salt: Some(salt),
         created,
         program: PROGRAM.into(),
         scope,

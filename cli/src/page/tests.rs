@@ -35,6 +35,7 @@ fn manifest() -> Manifest {
     Manifest {
         format: FORMAT.into(),
         log: "example.com/<log>".into(),
+        salt: None,
         created: period.to,
         program: "test".into(),
         scope: Scope::Everything(Range { from: 0, to: 9, since: None, until: None }),

@@ -22,6 +22,10 @@ pub struct Manifest {
     pub format: String,
     /// The log's origin.
     pub log: String,
+    /// Random, so that nobody can guess from the digest in the log what words the manifest has: 64 hexadecimal digits. Absent in bundles of
+    /// earlier versions, whose words the log has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
     /// When the bundle was made, by the clock of whoever made it.
     pub created: Timestamp,
     /// The program that made it, and its version.
@@ -116,7 +120,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Scope {
-    /// What was asked for, as the query string of a search: how the log names it.
+    /// What was asked for, as the query string of a search.
     #[must_use]
     pub fn to_query_string(&self) -> String {
         match self {
@@ -124,6 +128,15 @@ impl Scope {
                 Query { since: *since, until: *until, ..Query::default() }.to_query_string()
             }
             Self::Sessions { filter } | Self::Calls { filter } => filter.to_query_string(),
+        }
+    }
+
+    /// How the log names it: without the words.
+    #[must_use]
+    pub fn to_entered_filter(&self) -> String {
+        match self {
+            Self::Everything(_) => self.to_query_string(),
+            Self::Sessions { filter } | Self::Calls { filter } => filter.to_entered_filter(),
         }
     }
 }

@@ -323,7 +323,9 @@ impl<R: Read> Walk<R> {
         if export.manifest != digest {
             return Err(BadBundle::Export("the one here is of another manifest"));
         }
-        if export.entries != settled.entries || export.filter != manifest.scope.to_query_string() {
+        // Earlier versions entered the words too.
+        let filters = [manifest.scope.to_entered_filter(), manifest.scope.to_query_string()];
+        if export.entries != settled.entries || !filters.contains(&export.filter) {
             return Err(BadBundle::Export("it says something else of what was exported"));
         }
         if settled != manifest.contents {

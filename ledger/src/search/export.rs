@@ -10,7 +10,8 @@ use crate::digest::Digest;
 pub struct Announcement {
     /// SHA-256 of the bundle's manifest.
     pub manifest: Digest,
-    /// What was asked for: at most [`crate::statement::MAX_FILTER`] bytes.
+    /// What was asked for, as the query string of a search: at most [`crate::statement::MAX_FILTER`] bytes. Words in it are not entered:
+    /// the manifest has them, and the entry its digest.
     pub filter: String,
     /// Entries that the bundle holds.
     pub entries: u64,

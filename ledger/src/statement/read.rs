@@ -38,7 +38,8 @@ pub struct ReadExport {
     pub cluster: String,
     /// SHA-256 of the bundle's manifest.
     pub manifest: Digest,
-    /// What was asked for, as the query string of a search; at most [`MAX_FILTER`] bytes.
+    /// What was asked for, as the query string of a search, with `words=*` in place of words; at most [`MAX_FILTER`] bytes. (Earlier
+    /// versions entered the words.)
     pub filter: String,
     /// Entries that the bundle holds.
     pub entries: u64,

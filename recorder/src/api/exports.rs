@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use http::HeaderMap;
+use axum::extract::{Query, State};
+use http::{HeaderMap, Uri};
 use ledger::search::export::{Announcement, Entered};
 use ledger::statement::{Body, MAX_FILTER, ReadExport, kind};
 
@@ -25,12 +25,8 @@ pub async fn enter(
     body: Result<Json<Announcement>, JsonRejection>,
 ) -> Result<Json<Entered>, Refusal> {
     let Json(announced) = body.map_err(|error| Refusal::new(Reason::BadQuery, error.body_text()))?;
-    let printable = announced.filter.bytes().all(|byte| byte.is_ascii_graphic());
-    if announced.filter.len() > MAX_FILTER || !printable {
-        let message = format!("a filter is a query string of at most {MAX_FILTER} bytes");
-        return Err(Refusal::new(Reason::BadQuery, message));
-    }
     let Announcement { manifest, filter, entries, namespace } = announced;
+    let filter = entered(&filter)?;
     let namespace = namespace.as_deref();
     let exports = api.reader(&headers, Right::Export, namespace).await?;
     let readable = api.reader(&headers, Right::Get, namespace).await?;
@@ -42,4 +38,44 @@ pub async fn enter(
     let export = ReadExport { reader, cluster, manifest, filter, entries };
     let index = api.queue.say(kind::READ_EXPORT, Body { export: Some(export), ..Body::default() }).await?;
     Ok(Json(Entered { index }))
+}
+
+/// The filter as its entry has it: an entry is for ever, and words that were looked for may be somebody's name.
+fn entered(filter: &str) -> Result<String, Refusal> {
+    let bad = |message: String| Refusal::new(Reason::BadQuery, message);
+    let printable = filter.bytes().all(|byte| byte.is_ascii_graphic());
+    if filter.len() > MAX_FILTER || !printable {
+        return Err(bad(format!("a filter is a query string of at most {MAX_FILTER} bytes")));
+    }
+    let not_one = |error: &dyn std::fmt::Display| bad(format!("the filter is not that of a search: {error}"));
+    let uri = Uri::try_from(format!("/?{filter}")).map_err(|error| not_one(&error))?;
+    let Query(query) =
+        Query::<ledger::search::Query>::try_from_uri(&uri).map_err(|error| not_one(&error.body_text()))?;
+    let entered = query.to_entered_filter();
+    // Escapes may make it longer.
+    if entered.len() > MAX_FILTER {
+        return Err(bad(format!("a filter is a query string of at most {MAX_FILTER} bytes")));
+    }
+    Ok(entered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_not_entered_however_they_are_spelled() {
+        for (asked, said) in [
+            ("", ""),
+            ("words=*", "words=*"),
+            ("words=jane%20doe", "words=*"),
+            ("wor%64s=jane+doe&table=t&agent=a%2fb", "agent=a%2Fb&table=t&words=*"),
+        ] {
+            assert_eq!(entered(asked).expect("a search's"), said);
+        }
+        let grows = format!("table={}", ":".repeat(MAX_FILTER - 6));
+        for bad in ["jane+doe", "name=jane", "words=a&words=b", "limit=jane", &grows] {
+            assert_eq!(entered(bad).expect_err("refused").reason, Reason::BadQuery, "{bad}");
+        }
+    }
 }

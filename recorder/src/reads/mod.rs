@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ledger::search::entered_filter;
 use ledger::statement::{Body, MAX_FILTER, Read, kind};
 use tokio::sync::Mutex as Turn;
 
@@ -108,11 +109,7 @@ struct Key {
 impl Key {
     /// The filter as entries have it.
     fn said(&self) -> String {
-        match (&self.words, self.filter.is_empty()) {
-            (None, _) => self.filter.clone(),
-            (Some(_), true) => "words=*".into(),
-            (Some(_), false) => format!("{}&words=*", self.filter),
-        }
+        entered_filter(&self.filter, self.words.is_some())
     }
 }
 

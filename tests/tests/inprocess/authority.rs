@@ -98,6 +98,12 @@ async fn evidence_says_who_authorized_it() {
     assert_eq!(generations.iter().map(by).collect::<Vec<_>>(), ["alice", "bob"], "{told}");
     assert!(everything["entries"].as_u64().unwrap() >= 4 + 4, "{everything}");
     recorder.stop().await;
+    // Who exported by these words is on record, and the words are in no entry.
+    let leaves = bqwitness_tests::log::leaves(&stand.data()).unwrap();
+    let leaves: Vec<_> = leaves.iter().map(|leaf| String::from_utf8_lossy(leaf)).collect();
+    assert!(leaves.iter().all(|leaf| !leaf.contains("apple")), "{leaves:#?}");
+    let exports = leaves.iter().filter(|leaf| leaf.contains("read.export") && leaf.contains("words=*"));
+    assert_eq!(exports.count(), 2, "{leaves:#?}");
 }
 
 /// The bundle follows the call to alice, in words and on its page; and has nothing of the other namespace.

@@ -229,6 +229,7 @@ impl Log {
         let mut manifest = Manifest {
             format: FORMAT.into(),
             log: ORIGIN.into(),
+            salt: None,
             created: at(0),
             program: "test".into(),
             period,
@@ -296,7 +297,7 @@ impl Log {
             cluster: String::new(),
             reader: "audit/auditor".into(),
             manifest: digest,
-            filter: manifest.scope.to_query_string(),
+            filter: manifest.scope.to_entered_filter(),
             entries: manifest.contents.entries,
         };
         self.recorder_says(1, kind::READ_EXPORT, Body { export: Some(export), ..Body::default() });
