@@ -63,11 +63,12 @@ fn batches() -> Vec<Batch> {
     batches
 }
 
-const CASES: [(i32, Left, PowerCut); 5] = [
+const CASES: [(i32, Left, PowerCut); 6] = [
     (EIO, Left::Nothing, PowerCut::Loses),
     (EIO, Left::Nothing, PowerCut::Keeps),
     (EIO, Left::Something, PowerCut::Loses),
     (EIO, Left::Something, PowerCut::Keeps),
+    (ENOSPC, Left::Nothing, PowerCut::Loses),
     (ENOSPC, Left::Something, PowerCut::Keeps),
 ];
 
