@@ -63,13 +63,15 @@ pub(crate) fn escaped_json(json: &str) -> String {
     escaped
 }
 
-/// Control characters; line and paragraph separators; zero-width and invisible ones; marks, embeddings and overrides of direction.
+/// Control characters; line and paragraph separators; zero-width and invisible ones, fillers and selectors of variants among them, in which a
+/// text can hide another; marks, embeddings and overrides of direction.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -83,6 +85,9 @@ mod tests {
             printable("a\x1b[31mred\x07\u{9b}2J\u{202e}x\n\tb"),
             "a\u{fffd}[31mred\u{fffd}\u{fffd}2J\u{fffd}x\n\tb"
         );
+        for hidden in ['\u{34f}', '\u{115f}', '\u{3164}', '\u{fe01}', '\u{e0101}', '\u{2066}', '\u{200d}'] {
+            assert_eq!(printable(&hidden.to_string()), "\u{fffd}", "{:x}", u32::from(hidden));
+        }
     }
 
     #[test]

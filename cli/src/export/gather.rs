@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 
-use jiff::Timestamp;
 use ledger::blob::Blob;
 use ledger::bundle::manifest::Scope;
 use ledger::bundle::{Named, Tally, name_blobs};
@@ -25,7 +24,6 @@ pub(super) struct Gathered {
     pub(super) scope: Scope,
     pub(super) size: u64,
     pub(super) tally: Tally,
-    pub(super) first_received: Option<Timestamp>,
     pub(super) spool: Reader,
     pub(super) joined: Joined,
 }
@@ -37,7 +35,6 @@ pub(super) fn gather(log: &Served<'_>, selection: &Selection, spool: File) -> Re
         selection,
         tally: Tally::new(&selection.scope),
         spool: Writer::new(spool),
-        first_received: None,
         joined: Joined::default(),
         deletions: BTreeSet::new(),
     };
@@ -46,9 +43,9 @@ pub(super) fn gather(log: &Served<'_>, selection: &Selection, spool: File) -> Re
         gathering.tile(index, places)?;
     }
     gathering.deletions_before(u64::MAX)?;
-    let Gathering { tally, spool, first_received, joined, .. } = gathering;
+    let Gathering { tally, spool, joined, .. } = gathering;
     let (scope, size) = (selection.scope.clone(), selection.size);
-    Ok(Gathered { scope, size, tally, first_received, spool: spool.finish()?, joined })
+    Ok(Gathered { scope, size, tally, spool: spool.finish()?, joined })
 }
 
 /// On the way through what was selected.
@@ -57,7 +54,6 @@ struct Gathering<'a> {
     selection: &'a Selection,
     tally: Tally,
     spool: Writer,
-    first_received: Option<Timestamp>,
     joined: Joined,
     /// Entries that say who deleted a text that is not there any more, and that are not gathered yet.
     deletions: BTreeSet<u64>,
@@ -138,9 +134,6 @@ impl Gathering<'_> {
             let (entry, statement) = read(readable, *place)?;
             let leaf = leaf(readable, *place)?;
             let _found_again = self.tally.entry(*place, &leaf_hash(leaf), &entry, &statement);
-            // A spec may have been accepted long before anybody acted under it.
-            let told = statement.body.accepted.is_none() && statement.body.gone.is_none();
-            self.first_received = self.first_received.or(told.then_some(entry.envelope.received));
             self.joined.entry(*place, &entry, &statement);
             group.entries.push((*place, leaf.to_vec()));
         }

@@ -115,12 +115,13 @@ fn describe(
     keys: &LogKeys,
     salt: String,
 ) -> (Manifest, BTreeMap<String, Vec<u8>>, spool::Reader) {
-    let Gathered { scope, size, tally, first_received, spool, joined } = gathered;
+    let Gathered { scope, size, tally, spool, joined } = gathered;
     let created = Timestamp::now();
-    let last = tally.last_received().map_or(created, |last| last.max(created));
-    let from = query.since.or(first_received).unwrap_or(created);
-    let to = query.until.unwrap_or(last).min(last).max(from);
-    let period = Period { from, to };
+    let told = tally.told_time(query.since, query.until);
+    let nothing = query.since.unwrap_or(created);
+    let Period { from, to } = told.unwrap_or(Period { from: nothing, to: nothing });
+    // What was so at the last entry went on until now, as far as anybody knows.
+    let period = Period { from, to: query.until.map_or(created, |until| until.min(created)).max(to) };
     let authority = tally.authority().clone();
     let mut manifest = Manifest {
         format: FORMAT.into(),

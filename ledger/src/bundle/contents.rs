@@ -26,6 +26,7 @@ pub struct Tally {
     last: Option<(u64, Timestamp)>,
     /// Index of the last entry of the range, where there is one.
     placed: Option<u64>,
+    first_told: Option<Timestamp>,
     blobs: u64,
     blobs_absent: u64,
     deletions: Deletions,
@@ -54,6 +55,7 @@ impl Tally {
             first: None,
             last: None,
             placed: None,
+            first_told: None,
             blobs: 0,
             blobs_absent: 0,
             deletions: Deletions::default(),
@@ -88,6 +90,9 @@ impl Tally {
         self.authority.take(index, entry, statement);
         self.deletions.entry(index, entry, statement);
         self.listing.update(format!("entry {index} {}\n", hex::encode(leaf_hash)));
+        // A spec may have been accepted long before anybody acted under it.
+        let told = statement.body.accepted.is_none() && statement.body.gone.is_none();
+        self.first_told = self.first_told.or(told.then_some(received));
         self.entries += 1;
         self.first = self.first.or(Some(index));
         self.last = Some((index, received));
@@ -139,6 +144,15 @@ impl Tally {
     #[must_use]
     pub fn last_received(&self) -> Option<Timestamp> {
         self.last.map(|(_, received)| received)
+    }
+
+    /// The time that coverage must be told for, at least, when entries that were received from `since` until `until` were asked for, as far
+    /// as that is limited; `None` when there is nothing to tell.
+    #[must_use]
+    pub fn told_time(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> Option<Period> {
+        let (first, last) = (self.first_told?, self.last_received()?);
+        let from = since.unwrap_or(first);
+        Some(Period { from, to: until.map_or(last, |until| until.min(last)).max(from) })
     }
 
     /// Under whose authority the calls ran.

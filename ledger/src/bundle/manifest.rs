@@ -131,6 +131,15 @@ impl Scope {
         }
     }
 
+    /// The times of receipt that were asked for, as far as they were limited.
+    #[must_use]
+    pub fn limits(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        match self {
+            Self::Everything(range) => (range.since, range.until),
+            Self::Sessions { filter } | Self::Calls { filter } => (filter.since, filter.until),
+        }
+    }
+
     /// How the log names it: without the words.
     #[must_use]
     pub fn to_entered_filter(&self) -> String {

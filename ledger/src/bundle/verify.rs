@@ -318,6 +318,7 @@ impl<R: Read> Walk<R> {
             return Err(BadBundle::Export("it comes before what was exported"));
         }
         let (export, exported) = read_export(leaf, &checkpoint.origin, index)?;
+        check_period(&manifest, &self.tally)?;
         let authority = self.tally.authority().clone();
         let settled = self.tally.settle(manifest.period);
         if export.manifest != digest {
@@ -366,6 +367,18 @@ fn check_range(manifest: &Manifest, checkpoint: &Checkpoint, last: Option<u64>) 
     }
     let expected = range.with_neighbours(manifest.size).map(|(_, last)| last);
     if expected == last { Ok(()) } else { Err(BadBundle::Contents("its range is not whole")) }
+}
+
+/// That coverage is told for all of the time that was asked for: a shorter one would hide gaps.
+fn check_period(manifest: &Manifest, tally: &Tally) -> Result<(), BadBundle> {
+    let (since, until) = manifest.scope.limits();
+    let told = manifest.period;
+    match tally.told_time(since, until) {
+        Some(asked) if told.from > asked.from || told.to < asked.to => {
+            Err(BadBundle::Contents("it tells coverage for less time than was asked for"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn read_export(leaf: &[u8], origin: &str, index: u64) -> Result<(ReadExport, Timestamp), BadBundle> {

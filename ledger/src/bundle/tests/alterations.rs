@@ -95,6 +95,28 @@ fn members_of_another_bundle() {
     }
 }
 
+/// Two logs of one name and shape, of two keys: whatever is put from one into the other does not hold.
+#[test]
+fn members_of_another_log() {
+    let mut log = Log::of(60, 6);
+    let mut other = Log::of(0, 0);
+    other.keys = signing(8).into();
+    (0..60).rev().for_each(|number| other.calls_of(number, 6));
+    let scope = Scope::Calls { filter: Box::default() };
+    let indexes = [0, 1, 2, 300, 301, 302];
+    let (one, other) = (log.export(scope.clone(), &indexes), other.export(scope, &indexes));
+    assert!(verify(&one).is_ok() && verify_by(&other, &signing(8).verifier().clone().into()).is_ok());
+    let (ones, others) = (members(&one), members(&other));
+    for (number, (start, name)) in ones.iter().enumerate().take(ones.len() - 1) {
+        let Some(theirs) = others.iter().position(|(_, other)| other == name) else { continue };
+        let foreign = &other[others[theirs].0..others[theirs + 1].0];
+        let swapped = [&one[..*start], foreign, &one[ones[number + 1].0..]].concat();
+        if swapped != one {
+            let _refused = refused(&swapped);
+        }
+    }
+}
+
 #[test]
 fn an_older_checkpoint() {
     let mut log = Log::of(2, 2);
@@ -160,7 +182,7 @@ fn paths_that_lead_elsewhere_and_absurd_lengths() {
 
 #[test]
 fn a_manifest_that_lies() {
-    let lies: [fn(&mut Manifest); 12] = [
+    let lies: [fn(&mut Manifest); 13] = [
         |manifest| manifest.format = "bqwitness.dev/bundle/v2".into(),
         |manifest| manifest.log = "example.com/other".into(),
         |manifest| manifest.contents.entries += 1,
@@ -169,6 +191,11 @@ fn a_manifest_that_lies() {
         |manifest| manifest.contents.coverage.clear(),
         |manifest| manifest.contents.listing = Digest([0; 32]),
         |manifest| manifest.period.to = at(5),
+        // Coverage of no time has no gaps, and adds up.
+        |manifest| {
+            manifest.period.to = manifest.period.from;
+            manifest.contents.coverage.clear();
+        },
         |manifest| manifest.size += 2,
         |manifest| manifest.files.clear(),
         |manifest| {
