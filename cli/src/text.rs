@@ -92,7 +92,10 @@ mod tests {
 
     #[test]
     fn a_line_stays_one() {
-        assert_eq!(on_one_line("by eve\nVERIFIED\t\r\n"), "by eve\u{fffd}VERIFIED\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!(
+            on_one_line("by intruder\nVERIFIED\t\r\n"),
+            "by intruder\u{fffd}VERIFIED\u{fffd}\u{fffd}\u{fffd}"
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn calls_are_followed_to_whoever_asked_for_their_spec() {
     let (one, two) = (json!({"project": "acme"}), json!({"project": "other"}));
     let mut authority = Authority::default();
     for (index, generation, spec, by) in
-        [(1, 1, &one, Some("alice")), (2, 2, &two, Some("mallory")), (3, 3, &one, None)]
+        [(1, 1, &one, Some("analyst-a")), (2, 2, &two, Some("intruder")), (3, 3, &one, None)]
     {
         let about = connection("u", generation, spec);
         take(&mut authority, index, "prod", Role::Operator, about, accepted(spec, by));
@@ -81,7 +81,7 @@ fn calls_are_followed_to_whoever_asked_for_their_spec() {
             (generation.connection.generation, generation.calls, standing)
         })
         .collect();
-    let expected = [(1, 2, "alice 1"), (2, 1, "another spec 2"), (3, 1, "nobody 3"), (4, 1, "unknown")];
+    let expected = [(1, 2, "analyst-a 1"), (2, 1, "another spec 2"), (3, 1, "nobody 3"), (4, 1, "unknown")];
     assert_eq!(said, expected.map(|(generation, calls, said)| (generation, calls, said.to_owned())));
 }
 
@@ -92,11 +92,18 @@ fn what_is_anothers_authorizes_nothing() {
     let mut authority = Authority::default();
     call(&mut authority, about.clone());
     // Of another cluster, another connection of this UID, another UID, and by one who is no operator.
-    take(&mut authority, 1, "eu", Role::Operator, about.clone(), accepted(&spec, Some("eve")));
+    take(&mut authority, 1, "eu", Role::Operator, about.clone(), accepted(&spec, Some("intruder")));
     let renamed = Connection { name: "other".into(), ..about.clone() };
-    take(&mut authority, 2, "prod", Role::Operator, renamed, accepted(&spec, Some("eve")));
-    take(&mut authority, 3, "prod", Role::Operator, connection("v", 1, &spec), accepted(&spec, Some("eve")));
-    take(&mut authority, 4, "prod", Role::Sidecar, about.clone(), accepted(&spec, Some("eve")));
+    take(&mut authority, 2, "prod", Role::Operator, renamed, accepted(&spec, Some("intruder")));
+    take(
+        &mut authority,
+        3,
+        "prod",
+        Role::Operator,
+        connection("v", 1, &spec),
+        accepted(&spec, Some("intruder")),
+    );
+    take(&mut authority, 4, "prod", Role::Sidecar, about.clone(), accepted(&spec, Some("intruder")));
     let gone = Body { gone: Some(Gone { seen: true }), ..Body::default() };
     take(&mut authority, 5, "prod", Role::Operator, about, gone);
     assert_eq!(authority.generations()[0].standing(), Standing::Unknown);

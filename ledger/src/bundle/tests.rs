@@ -143,7 +143,9 @@ fn sessions_come_with_what_operators_said_of_them() {
     assert!(report.is_verified(), "{:?}", report.findings);
     let generations = report.authority.generations();
     assert_eq!((generations.len(), generations[0].calls), (1, 4));
-    assert!(matches!(generations[0].standing(), Standing::Asked { by: "alice", entry } if entry.index == 12));
+    assert!(
+        matches!(generations[0].standing(), Standing::Asked { by: "analyst-a", entry } if entry.index == 12)
+    );
     assert_eq!((report.authority.connections(), report.authority.pods()), (1, 1));
     let early = report.manifest.contents.coverage.iter().find(|pod| pod.subject.pod == "early");
     assert_eq!(early.expect("its pods").gaps[0].why.as_deref(), Some("no_sidecar"));
@@ -169,7 +171,7 @@ fn a_range_comes_with_what_operators_had_said_before() {
     let report = verify(&log.export(scope.clone(), &ahead(&[4, 5]))).expect("a bundle");
     assert!(report.is_verified(), "{:?}", report.findings);
     let generations = report.authority.generations();
-    assert!(matches!(generations[0].standing(), Standing::Asked { by: "alice", .. }));
+    assert!(matches!(generations[0].standing(), Standing::Asked { by: "analyst-a", .. }));
     assert!(report.manifest.contents.coverage.iter().any(|pod| pod.subject.pod == "early"));
     // Nothing else may stand there, and the range is as whole as without.
     log.leaves.truncate(12);

@@ -127,13 +127,11 @@ mod tests {
     #[test]
     fn superseded_generations_come_first_and_in_order() {
         let before =
-            [(1, "acme-one", "dev-lead"), (2, "acme-two", "bob")].map(|(generation, project, user)| Before {
-                generation,
-                accepted: Some(accepted(user, &spec(project))),
-                spec: spec(project),
+            [(1, "acme-one", "dev-lead"), (2, "acme-two", "analyst-b")].map(|(generation, project, user)| {
+                Before { generation, accepted: Some(accepted(user, &spec(project))), spec: spec(project) }
             });
         let annotations = json!({
-            names::ACCEPTED_ANNOTATION: accepted("carol", &spec("acme-three")).to_annotation(),
+            names::ACCEPTED_ANNOTATION: accepted("analyst-c", &spec("acme-three")).to_annotation(),
             names::ACCEPTED_BEFORE_ANNOTATION: Before::to_annotation(&before),
         });
         let found: Vec<_> = notices(&connection(&annotations))
@@ -146,7 +144,7 @@ mod tests {
             .collect();
         assert_eq!(
             found,
-            [(1, "dev-lead".into(), true), (2, "bob".into(), true), (3, "carol".into(), false)]
+            [(1, "dev-lead".into(), true), (2, "analyst-b".into(), true), (3, "analyst-c".into(), false)]
         );
     }
 }

@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn claims_name_a_user() {
-        let claims = json!({"email": "alice@acme.example", "email_verified": true, "groups": ["audit", 7, "sales"], "exp": 5});
+        let claims = json!({"email": "analyst-a@acme.example", "email_verified": true, "groups": ["audit", 7, "sales"], "exp": 5});
         let identity = issuer().identify(&claims).expect("good");
         let user = identity.user();
-        assert_eq!((user.cluster.as_str(), user.reader().as_str()), ("acme", "user:alice@acme.example"));
+        assert_eq!((user.cluster.as_str(), user.reader().as_str()), ("acme", "user:analyst-a@acme.example"));
         assert_eq!(user.groups, ["acme:audit", "acme:sales", "system:authenticated"]);
         let alone = issuer().identify(&json!({"email": "a", "groups": "audit"})).expect("good");
         assert_eq!(alone.user().groups, ["acme:audit", "system:authenticated"]);
@@ -101,12 +101,12 @@ mod tests {
         for bad in [
             json!({}),
             json!({"sub": ""}),
-            json!({"sub": ["alice"]}),
+            json!({"sub": ["analyst-a"]}),
             json!({"sub": "system:serviceaccount:audit:auditor"}),
         ] {
             assert_eq!(plain.identify(&bad).expect_err("bad").category(), "bad_token", "{bad}");
         }
-        let unverified = json!({"email": "alice@acme.example", "email_verified": false});
+        let unverified = json!({"email": "analyst-a@acme.example", "email_verified": false});
         assert!(issuer().identify(&unverified).is_err());
         let claims = json!({"sub": "x", "groups": ["system:masters", "audit"]});
         assert_eq!(plain.identify(&claims).expect("good").user().groups, ["audit", "system:authenticated"]);

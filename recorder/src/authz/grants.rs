@@ -89,7 +89,7 @@ mod tests {
     fn grants_add_up_and_are_an_issuers_own() {
         let grants: Vec<Grant> = serde_json::from_str(
             r#"[{"of": "acme", "groups": ["sales"], "cluster": "prod", "namespaces": ["sales"], "exports": true},
-                {"of": "acme", "users": ["alice"], "cluster": "eu"},
+                {"of": "acme", "users": ["analyst-a"], "cluster": "eu"},
                 {"of": "acme", "users": ["root"], "everything": true}]"#,
         )
         .expect("grants");
@@ -97,13 +97,13 @@ mod tests {
         let may = |user: &User, right, namespace| granted(&grants, user, right, namespace);
         let sales = Scope::namespaces("prod", ["sales".to_owned()]);
         let all_of_eu = Scope::Of([("eu".to_owned(), Within::All)].into());
-        let both = user("acme", "alice", &["sales"]);
+        let both = user("acme", "analyst-a", &["sales"]);
         assert_eq!(may(&both, Right::List, None), sales.clone().or(all_of_eu));
         assert_eq!(may(&both, Right::Export, None), sales, "exports are granted by themselves");
         assert!(may(&both, Right::Export, Some("agents")).is_empty());
         assert_eq!(may(&user("acme", "root", &[]), Right::Get, None), Scope::Everything);
         for nobody in
-            [user("other", "root", &["sales"]), user("acme", "bob", &["Sales"]), user("acme", "", &[])]
+            [user("other", "root", &["sales"]), user("acme", "analyst-b", &["Sales"]), user("acme", "", &[])]
         {
             assert!(may(&nobody, Right::List, None).is_empty(), "{nobody:?}");
         }

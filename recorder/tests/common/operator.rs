@@ -39,7 +39,7 @@ pub fn accepted(speaker: &mut Speaker, uid: &str, generation: u64) -> Batch {
 }
 
 pub fn accepted_in(speaker: &mut Speaker, namespace: &str, uid: &str, generation: u64) -> Batch {
-    let by = Requester { user: "alice".into(), groups: vec!["dev".into()], truncated: false };
+    let by = Requester { user: "analyst-a".into(), groups: vec!["dev".into()], truncated: false };
     let accepted = Accepted { spec: json!({"project": "acme"}), by: Some(by), superseded: false };
     let body = Body { accepted: Some(accepted), ..Body::default() };
     about(speaker, kind::CONNECTION_ACCEPTED, (namespace, uid), generation, body)

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::evidence::Desk;
 use crate::stand::{Recorder, Stand};
 
-const OTHERS: [&str; 3] = ["bob", "SELECT 'pear'", "of-sales"];
+const OTHERS: [&str; 3] = ["analyst-b", "SELECT 'pear'", "of-sales"];
 
 fn spec(namespace: &str) -> Value {
     json!({"project": format!("project-of-{namespace}")})
@@ -26,7 +26,7 @@ fn speaker(stand: &Stand, recorder: &Recorder, pod: &Pod, about: Option<Connecti
 async fn operator_speaks(stand: &Stand, recorder: &Recorder) {
     let mut operator = speaker(stand, recorder, &Pod::of("system", "operator"), None);
     operator.starts().await.unwrap();
-    for (namespace, user) in [("agents", "alice"), ("sales", "bob")] {
+    for (namespace, user) in [("agents", "analyst-a"), ("sales", "analyst-b")] {
         operator.connection = Some(connection(namespace, "warehouse", &spec(namespace)));
         let by = Requester { user: user.into(), ..Requester::default() };
         let accepted = Accepted { spec: spec(namespace), by: Some(by), superseded: false };
@@ -86,7 +86,7 @@ async fn evidence_says_who_authorized_it() {
     ] {
         let exported = who.export(&[asked, &["-o", "some.bqw"]].concat()).await;
         assert_eq!(exported["entries"], entries, "{asked:?}: {exported}");
-        told_of_alice(who, asked, entries == 4).await;
+        told_of_who_asked(who, asked, entries == 4).await;
     }
 
     // Everything of a time: what was so when it began comes before it.
@@ -95,7 +95,7 @@ async fn evidence_says_who_authorized_it() {
     assert_eq!(code, Some(0), "{told}");
     let by = |generation: &Value| generation["accepted"]["by"].as_str().unwrap().to_owned();
     let generations = told["authority"]["generations"].as_array().unwrap();
-    assert_eq!(generations.iter().map(by).collect::<Vec<_>>(), ["alice", "bob"], "{told}");
+    assert_eq!(generations.iter().map(by).collect::<Vec<_>>(), ["analyst-a", "analyst-b"], "{told}");
     assert!(everything["entries"].as_u64().unwrap() >= 4 + 4, "{everything}");
     recorder.stop().await;
     // Who exported by these words is on record, and the words are in no entry.
@@ -106,18 +106,18 @@ async fn evidence_says_who_authorized_it() {
     assert_eq!(exports.count(), 2, "{leaves:#?}");
 }
 
-/// The bundle follows the call to alice, in words and on its page; and has nothing of the other namespace.
-async fn told_of_alice(desk: &Desk<'_>, asked: &[&str], uncovered: bool) {
+/// The bundle follows the call to analyst-a, in words and on its page; and has nothing of the other namespace.
+async fn told_of_who_asked(desk: &Desk<'_>, asked: &[&str], uncovered: bool) {
     let (code, told) = desk.verify("some.bqw").await;
     assert_eq!((code, &told["verified"]), (Some(0), &true.into()), "{asked:?}: {told}");
     let generations = told["authority"]["generations"].as_array().unwrap();
     assert_eq!(generations.len(), 1, "{asked:?}: {told}");
-    assert_eq!(generations[0]["accepted"]["by"], "alice", "{asked:?}: {told}");
+    assert_eq!(generations[0]["accepted"]["by"], "analyst-a", "{asked:?}: {told}");
     let said = desk.run(&["verify", "some.bqw", "--page", "some.html"]).await.stdout;
-    let words = "1 call ran under agents/warehouse, generation 1, which alice had asked the cluster for";
+    let words = "1 call ran under agents/warehouse, generation 1, which analyst-a had asked the cluster for";
     assert!(said.contains(words) && said.contains("page.html shows what the entries say"), "{said}");
     let page = std::fs::read_to_string(desk.file("some.html")).unwrap();
-    for part in ["Authority", "alice (entry ", "accepted, asked for by alice"] {
+    for part in ["Authority", "analyst-a (entry ", "accepted, asked for by analyst-a"] {
         assert!(page.contains(part), "{asked:?}: {part}: {page}");
     }
     assert_eq!(page.contains("uncovered: no_sidecar"), uncovered, "{asked:?}: {page}");

@@ -195,23 +195,3 @@ async fn tesseras_fsck_believes_the_served_log_and_no_other() {
     assert_eq!(fsck().code, Some(0), "it is whole again");
     recorder.stop().await;
 }
-
-/// What `examples/evidence` shows to everybody.
-#[test]
-fn the_sample_verifies() {
-    let folder = bqwitness_tests::tools::root().join("examples/evidence");
-    let verify = |file: &Path| {
-        let mut command = std::process::Command::new(program("bqwitness").unwrap());
-        command.args(["--output", "json", "verify"]).arg(file).arg("--key").arg(folder.join("sample.vkey"));
-        let output = command.output().unwrap();
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        (output.status.code(), told)
-    };
-    let (code, told) = verify(&folder.join("sample.bqw"));
-    assert_eq!((code, &told["verified"]), (Some(0), &true.into()), "{told}");
-    assert_eq!(told["manifest"]["contents"]["calls"], 4);
-    let copy = tempfile::NamedTempFile::new().unwrap();
-    std::fs::copy(folder.join("sample.bqw"), copy.path()).unwrap();
-    flip(copy.path(), 20_000);
-    assert_eq!(verify(copy.path()).0, Some(1));
-}

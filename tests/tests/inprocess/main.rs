@@ -13,6 +13,7 @@ mod named;
 mod promises;
 mod replay;
 mod rollback;
+mod sample;
 mod stand;
 mod tail;
 mod witness;

@@ -65,20 +65,23 @@ fn recorded(generation: i64) -> impl Fn(&Value) -> bool {
 async fn accepted_specs_and_coverage_are_entered_once_whatever_is_away() {
     let Some((mut stand, mut recorder)) = Stand::recorded().await else { return };
     stand.created(&pod("early", &json!({}))).await;
-    apply_as(&stand, "alice", &connection("billing")).await;
+    apply_as(&stand, "analyst-a", &connection("billing")).await;
     let reached = |found: &Value| condition(found, "RecorderReachable")["status"] == "True";
     let taking =
         stand.until(BILLING, "the first spec on record", |found| recorded(1)(found) && reached(found)).await;
     assert_eq!(condition(&taking, "CredentialsReady")["reason"], "Passthrough");
 
     what_is_not_stored_is_not_entered(&stand).await;
-    apply_as(&stand, "mallory", &with_project("other-project")).await;
+    apply_as(&stand, "intruder", &with_project("other-project")).await;
     stand.until(BILLING, "the second spec on record", recorded(2)).await;
     stand.kubectl.say(&["-n", "agents", "label", "bqc", "billing", "team=billing"]).await.unwrap();
     // What is on record is published a moment later, in its order.
     let both = |entries: &[Logged]| accepted(entries).len() >= 2 && !coverage(entries).is_empty();
     let entries = logged(&recorder, "the second spec, and early uncovered", both).await;
-    assert_eq!(accepted(&entries), [spec(1, "acme-billing", "alice"), spec(2, "other-project", "mallory")]);
+    assert_eq!(
+        accepted(&entries),
+        [spec(1, "acme-billing", "analyst-a"), spec(2, "other-project", "intruder")]
+    );
     assert_eq!(coverage(&entries), ["early uncovered no_sidecar"]);
 
     // The recorder is away: the status says so, and what happens meanwhile waits.
@@ -88,7 +91,7 @@ async fn accepted_specs_and_coverage_are_entered_once_whatever_is_away() {
             condition(found, "RecorderReachable")["status"] == "False"
         })
         .await;
-    for (user, project) in [("bob", "third-project"), ("carol", "fourth-project")] {
+    for (user, project) in [("analyst-b", "third-project"), ("analyst-c", "fourth-project")] {
         apply_as(&stand, user, &with_project(project)).await;
     }
     stand
@@ -124,10 +127,10 @@ async fn accepted_specs_and_coverage_are_entered_once_whatever_is_away() {
     recorder.stop().await.unwrap();
     let entries = log::read(&data).unwrap();
     let all = [
-        spec(1, "acme-billing", "alice"),
-        spec(2, "other-project", "mallory"),
-        spec(3, "third-project", "bob"),
-        spec(4, "fourth-project", "carol"),
+        spec(1, "acme-billing", "analyst-a"),
+        spec(2, "other-project", "intruder"),
+        spec(3, "third-project", "analyst-b"),
+        spec(4, "fourth-project", "analyst-c"),
         spec(5, "fifth-project", "admin"),
     ];
     assert_eq!(accepted(&entries), all);
@@ -175,7 +178,7 @@ async fn what_auditors_are_told(stand: &Stand, recorder: &bqwitness_tests::progr
         assert!(start.elapsed() < PATIENCE, "{}", told.said());
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    for word in ["mallory", "agents/billing"] {
+    for word in ["intruder", "agents/billing"] {
         assert!(told.stdout.contains(word), "no {word} in {}", told.stdout);
     }
     assert!(!told.stdout.contains("MISSING") && !told.stdout.contains("NOT OF ITS SPEC"), "{}", told.stdout);

@@ -178,7 +178,7 @@ async fn round_ways_are_refused(stand: &Stand) {
         "-n",
         "agents",
         "--as",
-        "mallory",
+        "intruder",
         "--as-group",
         "system:masters",
         "delete",
@@ -203,7 +203,7 @@ async fn the_connection_says_who_asked_for_it(stand: &Stand) {
         "-n",
         "agents",
         "--as",
-        "mallory",
+        "intruder",
         "--as-group",
         "system:masters",
         "patch",
@@ -214,7 +214,7 @@ async fn the_connection_says_who_asked_for_it(stand: &Stand) {
     ];
     kubectl.say(&[&patch[..], &[forged.to_string().as_str()]].concat()).await.unwrap();
     let second = kubectl.json(&["-n", "agents", "get", "bqc", "billing"]).await.unwrap();
-    assert_eq!(accepted(&second)["user"], "mallory");
+    assert_eq!(accepted(&second)["user"], "intruder");
     assert_ne!(accepted(&second)["spec"], accepted(&first)["spec"]);
     // Who changes something else is not who asked for the spec.
     kubectl.say(&["-n", "agents", "label", "bqc", "billing", "team=billing"]).await.unwrap();

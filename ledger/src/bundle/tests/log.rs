@@ -51,7 +51,7 @@ fn connection() -> Connection {
 }
 
 fn accepted() -> Accepted {
-    let by = Requester { user: "alice".into(), ..Requester::default() };
+    let by = Requester { user: "analyst-a".into(), ..Requester::default() };
     Accepted { spec: serde_json::json!({"project": "acme"}), by: Some(by), superseded: false }
 }
 
