@@ -38,8 +38,11 @@ impl Metrics {
                 &["webhook", "result"],
             )?,
             admission_seconds: HistogramVec::new(
-                HistogramOpts::new("bqwitness_operator_admission_seconds", "From a review to its answer.")
-                    .buckets(vec![0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0]),
+                HistogramOpts::new(
+                    "bqwitness_operator_admission_seconds",
+                    "From a review, as read, to its answer with the patch.",
+                )
+                .buckets(vec![0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0]),
                 &["webhook"],
             )?,
             pods: IntGaugeVec::new(

@@ -68,6 +68,8 @@ async fn answer(
 ) -> Response {
     let started = Instant::now();
     let Some(answer) = webhook.decide(&name, &request) else { return StatusCode::NOT_FOUND.into_response() };
+    // The patch is made here: it is part of the time.
+    let reply = answer.to_review(&request);
     webhook.metrics.admitted(&name, answer.category, started.elapsed());
     for refusal in &answer.refusals {
         let (namespace, user) = (&request.namespace, request.user());
@@ -80,5 +82,5 @@ async fn answer(
             "refused: {refusal}"
         );
     }
-    Json(answer.to_review(&request)).into_response()
+    Json(reply).into_response()
 }

@@ -1,8 +1,8 @@
-//! `make bench`: what recorder and proxy can do on this machine, beside what they are to reach.
+//! `make bench`: what recorder, proxy and operator can do on this machine, beside what they are to reach.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`recorder`], [`proxy`], [`evidence`] | the phases, one function each |
+//! | [`recorder`], [`proxy`], [`evidence`], [`operator`] | the phases, one function each |
 //! | [`writers`], [`statements`], [`watch`] | writers of entries; what they say; what is seen meanwhile |
 //! | [`agents`], [`bigquery`] | who calls through a proxy, and who answers |
 //! | [`stub`], [`haproxy`] | in the recorder's place, and in the proxy's |
@@ -17,6 +17,7 @@ mod evidence;
 mod figure;
 mod haproxy;
 mod machine;
+mod operator;
 mod proxy;
 mod raw;
 mod recorder;
@@ -38,6 +39,7 @@ pub use self::figure::{Figure, Ratio, Reach, Report};
 pub use self::machine::Machine;
 
 use self::cores::Cores;
+use crate::cluster::ControlPlane;
 use crate::trouble::{Doing as _, Result, Trouble};
 
 /// What to measure, and how.
@@ -64,6 +66,8 @@ pub enum Part {
     Proxy,
     /// An auditor's: searches, exports, verification.
     Evidence,
+    /// The webhook's, asked by a real API server.
+    Operator,
 }
 
 /// Takes the figures. `tell` hears what is going on.
@@ -80,12 +84,17 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
     let setting = vec![
         format!("Recorder: it, its load and its disk share cores {all}."),
         format!("Proxy (or HAProxy): cores {proxys}. Agents, \"BigQuery\" and the recorder: cores {loads}."),
+        format!("Operator: it, the API server, etcd and the load share cores {all}."),
         format!("Data below {}.", settings.folder.display()),
     ];
     let mut skipped = Vec::new();
     let wanted = |part| settings.only.is_none_or(|only| only == part);
     if wanted(Part::Proxy) && haproxy::find().is_none() {
         skipped.push("SKIPPED: HAProxy is not installed (tests/setup/bench.sh).".into());
+    }
+    let operators = wanted(Part::Operator) && ControlPlane::is_built();
+    if wanted(Part::Operator) && !operators {
+        skipped.push("SKIPPED: no Kubernetes control plane for the operator (make setup-cluster).".into());
     }
     allow_many_files()?;
     let mut runs = Vec::new();
@@ -113,6 +122,12 @@ pub async fn run(settings: &Settings, tell: impl Fn(&str)) -> Result<Report> {
             let folder = folder_in(&settings.folder)?;
             all.take_this_process()?;
             figures.extend(evidence::figures(folder.path(), entries).await?);
+        }
+        if operators {
+            tell(&format!("run {number} of {}: operator, about 60 s", settings.runs));
+            let folder = folder_in(&settings.folder)?;
+            all.take_this_process()?;
+            figures.extend(operator::figures(folder.path()).await?);
         }
         runs.push(figures);
     }

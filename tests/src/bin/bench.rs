@@ -14,7 +14,7 @@ use bqwitness_tests::bench::{self, Part, Settings};
 use bqwitness_tests::tools::root;
 use clap::{Parser, ValueEnum};
 
-/// What recorder and proxy can do on this machine.
+/// What recorder, proxy and operator can do on this machine.
 #[derive(Debug, Parser)]
 struct Args {
     /// A table for people, or JSON for programs
@@ -48,6 +48,7 @@ enum OnePart {
     Recorder,
     Proxy,
     Evidence,
+    Operator,
 }
 
 #[tokio::main]
@@ -57,6 +58,7 @@ async fn main() -> ExitCode {
         OnePart::Recorder => Part::Recorder,
         OnePart::Proxy => Part::Proxy,
         OnePart::Evidence => Part::Evidence,
+        OnePart::Operator => Part::Operator,
     });
     let folder = dir.unwrap_or_else(|| root().join("target/bench"));
     let settings = Settings { only, entries, runs: usize::from(runs.max(1)), cores, folder };

@@ -58,6 +58,12 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
+    /// Can one be started here? Says nothing, and skips nothing.
+    #[must_use]
+    pub fn is_built() -> bool {
+        Programs::find().is_ok()
+    }
+
     /// The one that all tests of this program share: started by the first of them, while the others wait. `None`, after it
     /// has said SKIPPED, where it isn't built. It blocks the thread: call it first.
     ///
@@ -103,6 +109,11 @@ impl ControlPlane {
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.parts.ca()
+    }
+
+    /// Who has it may do everything.
+    pub(crate) fn admin_token(&self) -> &str {
+        self.parts.admin_token()
     }
 
     /// A kubeconfig that may do everything.

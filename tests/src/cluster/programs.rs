@@ -19,15 +19,20 @@ pub(super) struct Programs {
 impl Programs {
     /// All of them; or says SKIPPED.
     pub(super) fn find_or_skip() -> Option<Self> {
+        let missing = |name| {
+            skip::skipped(&format!("no {name} here (tests/setup/cluster.sh builds a control plane)"));
+        };
+        Self::find().map_err(missing).ok()
+    }
+
+    /// All of them, or the name of one that is not here.
+    pub(super) fn find() -> Result<Self, &'static str> {
         let given = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
         let programs = Self { folders: given.into_iter().chain(built()).collect() };
         let absent = NEEDED.into_iter().find(|name| programs.of(name).is_none());
         match absent.or_else(|| on_path("setpriv").is_none().then_some("setpriv")) {
-            None => Some(programs),
-            Some(name) => {
-                skip::skipped(&format!("no {name} here (tests/setup/cluster.sh builds a control plane)"));
-                None
-            }
+            None => Ok(programs),
+            Some(name) => Err(name),
         }
     }
 
