@@ -36,6 +36,13 @@ pub struct Intent {
     /// More tables were named than an entry holds ([`MAX_TABLES`]); the SQL blob has them all.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tables_truncated: bool,
+    /// The statements of a script as our scanner reads them, in the order of the text; those within blocks one by one. Absent
+    /// when `statement_kind` and `tables` say all of the only statement.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<StatementUse>,
+    /// The script has more statements than an entry lists ([`MAX_STATEMENTS`]); the SQL blob has them all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub statements_truncated: bool,
     /// The caller asks what it would do, not to do it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -65,6 +72,25 @@ pub const OTHER_METHOD: &str = "other";
 
 /// How many tables an intent or outcome lists.
 pub const MAX_TABLES: usize = 128;
+
+/// How many statements of a script an intent lists. The rest is left out, and the list is marked as truncated.
+pub const MAX_STATEMENTS: usize = 128;
+
+/// One statement of a script.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatementUse {
+    /// BigQuery's word for it (`DELETE`), or, where it has none, the words that it begins with (`DECLARE`, `EXECUTE_IMMEDIATE`);
+    /// `IF`, `WHILE` and the like for a condition that names a table. Absent for what begins no statement that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Tables that it names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableUse>,
+    /// It names more tables than the entry had room for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tables_truncated: bool,
+}
 
 /// The request line of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::call::{MAX_TABLES, TableUse};
+use ledger::call::{MAX_TABLES, StatementUse, TableUse};
 use ledger::statement::MAX_CLAIM;
 
 use super::path::cut;
+use super::scan;
 
-/// What the tables of one statement may take in its JSON, in bytes (24 KiB of the 60 that a statement has). The rest is left
-/// out, and the list is marked as truncated.
+/// What the tables of an entry may take in its JSON, in bytes (24 KiB of the 60 that it has): those of the call first, then those
+/// of a script's statements. The rest is left out, and the list, or the statement, is marked as truncated.
 const MAX_TABLE_BYTES: usize = 24 * 1024;
 
 /// What the names of columns may take, in bytes. The rest is left out, and the report is marked as truncated.
@@ -44,6 +45,29 @@ impl Tables {
         self.bytes += bytes;
         self.seen.insert(table.clone());
         self.list.push(table);
+    }
+
+    /// The statements of a script, with what the list leaves of the room for tables. `named` is what the places in `found`
+    /// stand for. All kinds are kept: 128 of them take less than 8 KiB.
+    pub(super) fn statements(&mut self, found: &[scan::Statement], named: &[TableUse]) -> Vec<StatementUse> {
+        let statements = found.iter().map(|statement| {
+            let mut listed = StatementUse {
+                kind: statement.kind.map(str::to_owned),
+                tables_truncated: statement.truncated,
+                ..StatementUse::default()
+            };
+            for table in statement.tables.iter().filter_map(|place| named.get(*place)) {
+                let bytes = json_len(table);
+                if self.bytes + bytes > MAX_TABLE_BYTES {
+                    listed.tables_truncated = true;
+                    break;
+                }
+                self.bytes += bytes;
+                listed.tables.push(table.clone());
+            }
+            listed
+        });
+        statements.collect()
     }
 
     pub(super) fn into_list(self) -> Vec<TableUse> {
@@ -110,6 +134,28 @@ mod tests {
         assert!(long.truncated);
         let json = serde_json::to_string(&long.into_list()).expect("JSON");
         assert!(json.len() <= MAX_TABLE_BYTES + 1 && json.len() > MAX_TABLE_BYTES / 2);
+    }
+
+    #[test]
+    fn statements_take_what_the_tables_leave() {
+        let named: Vec<_> =
+            (0..MAX_TABLES).map(|number| table(format!("{number:03}{}", "x".repeat(150)))).collect();
+        let found: Vec<_> = (0..MAX_TABLES)
+            .map(|place| scan::Statement { kind: Some("DELETE"), tables: vec![place], truncated: false })
+            .collect();
+        let mut tables = Tables::default();
+        named.iter().take(20).cloned().for_each(|table| tables.push(table));
+        let listed = tables.statements(&found, &named);
+        assert_eq!(listed.len(), MAX_TABLES);
+        let whole = listed.iter().take_while(|statement| !statement.tables_truncated).count();
+        assert!(whole > 50 && whole < MAX_TABLES, "{whole}");
+        for (place, statement) in listed.iter().enumerate() {
+            assert_eq!(statement.kind.as_deref(), Some("DELETE"));
+            assert_eq!(statement.tables.first(), named.get(place).filter(|_| place < whole));
+            assert_eq!(statement.tables_truncated, place >= whole);
+        }
+        let bytes = serde_json::to_string(&listed).expect("JSON").len();
+        assert!(bytes < MAX_TABLE_BYTES + 8 * 1024, "{bytes}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::request::{
     self, CopyConfiguration, JobConfiguration, QueryConfiguration, QueryRequest, TableReference,
 };
-use super::scan::{self, Named};
+use super::scan::{self, Named, Scan};
 use super::secrets;
 
 /// Longest id that is taken from a body, in bytes; BigQuery's own are at most 1,024. A longer one is left out: the request's
@@ -139,10 +139,7 @@ fn query_job(call: &mut Understood, query: QueryConfiguration) {
         }),
         external: query.table_definitions.into_iter().flatten().map(|(name, _)| name).collect(),
     };
-    let named = found.tables.into_iter().map(|named| defaults.apply(named));
-    let tables = named.chain(written(query.destination_table)).collect();
-    call.intent.statement_kind = found.kind.map(str::to_owned);
-    set_tables(call, tables, found.truncated);
+    set_script(call, found, &defaults, query.destination_table);
     call.sql = Some(sql);
 }
 
@@ -191,11 +188,20 @@ fn transfer(call: &mut Understood, config: request::TransferConfig) {
         table_id: params.destination_table_name_template.and_then(request::Scalar::into_text),
     };
     let defaults = Defaults { dataset: None, project: None, external: Vec::new() };
-    let named = found.tables.into_iter().map(|named| defaults.apply(named));
-    let tables = named.chain(written(Some(target))).collect();
-    call.intent.statement_kind = found.kind.map(str::to_owned);
-    set_tables(call, tables, found.truncated);
+    set_script(call, found, &defaults, Some(target));
     call.sql = Some(sql);
+}
+
+/// What the scanner found, with the table that the result goes to.
+fn set_script(call: &mut Understood, found: Scan, defaults: &Defaults, destination: Option<TableReference>) {
+    let named: Vec<_> = found.tables.into_iter().map(|named| defaults.apply(named)).collect();
+    let mut bounded = Tables::default();
+    named.iter().cloned().chain(written(destination)).for_each(|table| bounded.push(table));
+    call.intent.statement_kind = found.kind.map(str::to_owned);
+    call.intent.statements = bounded.statements(&found.statements, &named);
+    call.intent.statements_truncated = found.statements_truncated;
+    call.intent.tables_truncated = found.truncated || bounded.truncated;
+    call.intent.tables = bounded.into_list();
 }
 
 fn set_tables(call: &mut Understood, tables: Vec<TableUse>, truncated: bool) {

@@ -208,22 +208,51 @@ fn the_plan_says_what_to_read() {
     assert_eq!(head("PATCH", "/bigquery/v2/projects/p/datasets/d").body, BodyPlan::Deciding);
 }
 
+/// What names stand for is the same in the list of statements as in that of tables.
+#[test]
+fn a_script_says_what_each_of_its_statements_does() {
+    let call = understood(
+        QUERIES,
+        r#"{"query":"DECLARE n INT64; IF n > 1 THEN DELETE FROM invoices WHERE TRUE; END IF; SELECT * FROM crm.customers","defaultDataset":{"datasetId":"billing","projectId":"q"}}"#,
+    );
+    assert_eq!(call.intent.statement_kind.as_deref(), Some("SCRIPT"));
+    assert!(!call.intent.statements_truncated);
+    let said = serde_json::to_value(&call.intent.statements).expect("JSON");
+    assert_eq!(
+        said,
+        serde_json::json!([
+            {"kind": "DECLARE"},
+            {"kind": "DELETE", "tables": [{"project": "q", "dataset": "billing", "table": "invoices", "access": "write"}]},
+            {"kind": "SELECT", "tables": [{"dataset": "crm", "table": "customers", "access": "read"}]},
+        ])
+    );
+    let one = understood(QUERIES, r#"{"query":"DELETE FROM a.b WHERE TRUE;"}"#);
+    assert!(one.intent.statements.is_empty());
+    assert!(!serde_json::to_string(&one.intent).expect("JSON").contains("statements"));
+}
+
 /// The most that a request can put into an entry leaves room for the rest of it.
 #[test]
 fn an_intent_fits_its_entry() {
     let nasty = "\u{1}\"".repeat(120);
     let tables: Vec<_> = (0..500).map(|number| format!("`{}{number}`", "x".repeat(900))).collect();
     let labels: BTreeMap<_, _> = (0..500).map(|number| (format!("{nasty}{number}"), nasty.clone())).collect();
+    let script = format!(
+        "SELECT * FROM {};{}",
+        tables.join(","),
+        format!("CREATE MATERIALIZED VIEW {} AS SELECT 1;", tables[0]).repeat(200)
+    );
     let body = serde_json::json!({
         "jobReference": {"jobId": "j".repeat(1024), "projectId": "p".repeat(1024), "location": "l".repeat(1024)},
-        "configuration": {"labels": labels, "query": {"query": format!("SELECT * FROM {}", tables.join(","))}},
+        "configuration": {"labels": labels, "query": {"query": script}},
     });
     let path = format!("{JOBS}&x={}", "\"".repeat(0) + &"y".repeat(20_000));
     let call = understood(&path, &body.to_string());
-    assert!(call.intent.tables_truncated);
+    assert!(call.intent.tables_truncated && call.intent.statements_truncated);
+    assert!(call.intent.statements.iter().skip(1).all(|statement| statement.tables_truncated));
     let size = serde_json::to_string(&call.intent).expect("JSON").len()
         + serde_json::to_string(&call.labels).expect("JSON").len();
-    assert!(size < 50 * 1024, "{size}");
+    assert!(size < 54 * 1024, "{size}");
 }
 
 proptest! {

@@ -12,12 +12,24 @@ pub(super) const SCRIPT: &str = "SCRIPT";
 pub(super) struct Head {
     /// BigQuery's `statementType`; `None` for words that begin no statement.
     pub(super) kind: Option<&'static str>,
+    pub(super) part: Part,
     pub(super) next: Next,
     pub(super) watch: Watch,
     /// `TEMP`: what is created goes with the script.
     pub(super) temporary: bool,
     /// Nesting of blocks that it opens or closes.
     pub(super) block: Block,
+}
+
+/// What it is in the list of a script's statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A statement of the head's kind.
+    Statement,
+    /// A statement for which BigQuery has no word but `SCRIPT`: this one.
+    Scripting(&'static str),
+    /// What a block asks of it goes on. No statement, unless it names a table; then this is its word.
+    Condition(&'static str),
 }
 
 /// What follows the head.
@@ -114,6 +126,7 @@ impl Head {
     const fn plain(kind: &'static str) -> Self {
         Self {
             kind: Some(kind),
+            part: Part::Statement,
             next: Next::Rest,
             watch: Watch::Nothing,
             temporary: false,
@@ -131,6 +144,18 @@ impl Head {
 
     const fn then_statement() -> Self {
         Self { next: Next::Statement, ..Self::plain(SCRIPT) }
+    }
+
+    const fn scripting(word: &'static str) -> Self {
+        Self { part: Part::Scripting(word), ..Self::plain(SCRIPT) }
+    }
+
+    const fn condition(word: &'static str, watch: Watch) -> Self {
+        Self { part: Part::Condition(word), ..Self::watching(SCRIPT, watch) }
+    }
+
+    const fn closing(self) -> Self {
+        Self { block: Block::Close, ..self }
     }
 
     const fn opening(self) -> Self {
@@ -228,7 +253,7 @@ fn definition(word: &str, lexer: &mut Lexer<'_>) -> Option<Head> {
         (Names::Other, 0, "CREATE_PROPERTY_GRAPH") => Watch::Graph,
         _ => Watch::Nothing,
     };
-    Some(Head { kind, next, watch, temporary, block: Block::Same })
+    Some(Head { kind, part: Part::Statement, next, watch, temporary, block: Block::Same })
 }
 
 /// Statements of scripts.
@@ -243,15 +268,23 @@ fn procedural(word: &str, lexer: &mut Lexer<'_>) -> Option<Head> {
         "ROLLBACK" => Head::plain("ROLLBACK_TRANSACTION"),
         "CALL" => Head::plain("CALL"),
         "ASSERT" => Head::plain("ASSERT"),
-        "IF" | "CASE" => Head::watching(SCRIPT, Watch::Then).opening(),
-        "ELSEIF" | "WHEN" | "EXCEPTION" => Head::watching(SCRIPT, Watch::Then),
+        "IF" => Head::condition("IF", Watch::Then).opening(),
+        "CASE" => Head::condition("CASE", Watch::Then).opening(),
+        "ELSEIF" => Head::condition("ELSEIF", Watch::Then),
+        "WHEN" | "EXCEPTION" => Head::condition("WHEN", Watch::Then),
         "ELSE" => Head::then_statement(),
-        "WHILE" | "FOR" => Head::watching(SCRIPT, Watch::Do).opening(),
+        "WHILE" => Head::condition("WHILE", Watch::Do).opening(),
+        "FOR" => Head::condition("FOR", Watch::Do).opening(),
         // `END IF`, `UNTIL x END REPEAT`: the rest of the statement names no table but in the condition.
-        "END" | "UNTIL" => Head { block: Block::Close, ..Head::plain(SCRIPT) },
-        "DECLARE" | "SET" | "EXECUTE" | "RETURN" | "RAISE" | "BREAK" | "LEAVE" | "CONTINUE" | "ITERATE" => {
-            Head::plain(SCRIPT)
-        }
+        "END" => Head::condition("END", Watch::Nothing).closing(),
+        "UNTIL" => Head::condition("UNTIL", Watch::Nothing).closing(),
+        "DECLARE" => Head::scripting("DECLARE"),
+        "SET" => Head::scripting("SET"),
+        "EXECUTE" => Head::scripting("EXECUTE_IMMEDIATE"),
+        "RETURN" => Head::scripting("RETURN"),
+        "RAISE" => Head::scripting("RAISE"),
+        "BREAK" | "LEAVE" => Head::scripting("BREAK"),
+        "CONTINUE" | "ITERATE" => Head::scripting("CONTINUE"),
         _ => return None,
     };
     Some(head)

@@ -17,10 +17,21 @@ use super::token::{Lexeme, Lexer, Token};
 /// Deepest nesting that is looked into. BigQuery gives up far earlier; what is deeper is passed over, and the scan says so.
 const MAX_DEPTH: usize = 4096;
 
+/// What ended, among the statements of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A statement of this kind; `None` for one that begins like nothing that is known.
+    Statement(Option<&'static str>),
+    /// The condition of a block, with the block's word.
+    Condition(&'static str),
+    /// More of the statement before it, as the body of a procedure is.
+    Before,
+}
+
 /// Takes the tables of each statement.
 pub(super) trait Sink {
-    /// Tables of a statement that ended, in the order of the text.
-    fn tables(&mut self, tables: Vec<Table>);
+    /// A statement ended; its tables, in the order of the text.
+    fn statement(&mut self, place: Place, tables: Vec<Table>);
     /// A temporary table is about to be created: a name from here on.
     fn temporary(&mut self, table: Table);
     /// The script sets what unqualified names stand for.

@@ -2,9 +2,9 @@
 
 use ledger::call::Access;
 
-use super::Machine;
+use super::{Machine, Place};
 use crate::bigquery::scan::frame::{Expect, Frame, Item};
-use crate::bigquery::scan::head::{self, Block, Head, Next, SCRIPT, Watch};
+use crate::bigquery::scan::head::{self, Block, Head, Next, Part, SCRIPT, Watch};
 use crate::bigquery::scan::token::Token;
 
 /// What the statements of a text were.
@@ -41,6 +41,7 @@ impl Machine<'_, '_> {
             if matches!(self.lexer.peek(), None | Some(Token::Symbol(';'))) {
                 self.head = Head {
                     kind: None,
+                    part: Part::Statement,
                     next: Next::Rest,
                     watch: Watch::Nothing,
                     temporary: true,
@@ -80,8 +81,14 @@ impl Machine<'_, '_> {
         }
         self.end_part();
         let tables = self.scope.finish();
-        self.sink.tables(tables);
         let empty = self.head.kind.is_none() && self.head.temporary;
+        let place = match self.head.part {
+            _ if empty || self.body > 0 => Place::Before,
+            Part::Statement => Place::Statement(self.head.kind),
+            Part::Scripting(word) => Place::Statement(Some(word)),
+            Part::Condition(word) => Place::Condition(word),
+        };
+        self.sink.statement(place, tables);
         if !empty {
             self.count();
         }
