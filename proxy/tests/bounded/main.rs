@@ -1,8 +1,10 @@
-//! What a stream costs, however large it is. These tests measure their process, so they have one of their own, and take turns.
+//! What a stream costs, however large and long it is. These tests measure their process, so they have one of their own, and
+//! take turns.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
 #![allow(dead_code, reason = "a part of the stand is enough here")]
 
+mod day;
 mod large;
 #[path = "../in_process/stand/mod.rs"]
 mod stand;

@@ -59,8 +59,8 @@ async fn a_hello_that_is_never_finished_is_closed_and_counted() {
     assert!(stand.metrics().await.contains("bqwitness_connections_total{way=\"hello_timeout\"} 1\n"));
 }
 
-/// Long polls and streams: an answer that takes longer than every limit that there is, with minutes between two pieces. Nothing
-/// counts how long that is, so what holds for these minutes holds for a day.
+/// Long polls and streams: an answer that takes longer than every limit that there is, with minutes between two pieces, for
+/// 27 minutes in all. `tests/bounded` has answers that take a day.
 #[tokio::test]
 async fn an_answer_may_take_long() {
     const PIECES: u32 = 4;

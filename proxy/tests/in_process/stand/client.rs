@@ -74,6 +74,7 @@ pub async fn tls_trusting(
 /// Asks for a tunnel; the error is the proxy's answer.
 pub async fn tunnel(proxy: SocketAddr, connect: &str) -> Result<TcpStream, String> {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let request = format!("CONNECT {connect} HTTP/1.1\r\nHost: {connect}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

@@ -62,6 +62,7 @@ impl Recorder {
         let serving = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
                 let (acceptor, shared) = (TlsAcceptor::from(Arc::clone(&tls)), Arc::clone(&serving));
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };

@@ -105,6 +105,8 @@ impl Upstream {
 
 async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
+        // Else an answer to a PING may wait for an acknowledgement of the system's, by a clock that no test puts forward.
+        stream.set_nodelay(true).unwrap();
         let (acceptor, shared) = (TlsAcceptor::from(Arc::clone(&tls)), Arc::clone(&shared));
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
