@@ -201,6 +201,66 @@ def is_temporary(node):
     return scope is not None and scope.name == "TEMPORARY"
 
 
+# What a script's own statements are called in the list of its statements.
+SCRIPTING = {
+    "ASTVariableDeclaration": "DECLARE",
+    "ASTSingleAssignment": "SET",
+    "ASTSystemVariableAssignment": "SET",
+    "ASTAssignmentFromStruct": "SET",
+    "ASTExecuteImmediateStatement": "EXECUTE_IMMEDIATE",
+    "ASTBreakStatement": "BREAK",
+    "ASTContinueStatement": "CONTINUE",
+    "ASTRaiseStatement": "RAISE",
+    "ASTReturnStatement": "RETURN",
+}
+
+
+def listed(node):
+    """The statements below the node in the order of the text: a kind, and the nodes that are its own. Those within blocks come
+    one by one, and the condition of a block comes under the block's word."""
+    name = type(node).__name__
+    if node is None:
+        return
+    if name == "ASTScript":
+        yield from listed(node.statement_list_node)
+    elif name == "ASTStatementList":
+        for statement in node.statement_list:
+            yield from listed(statement)
+    elif name == "ASTBeginEndBlock":
+        yield from listed(node.statement_list_node)
+        for handler in node.handler_list.exception_handler_list if node.handler_list else []:
+            yield from listed(handler.statement_list)
+    elif name == "ASTIfStatement":
+        yield "IF", [node.condition]
+        yield from listed(node.then_list)
+        for clause in node.elseif_clauses.elseif_clauses if node.elseif_clauses else []:
+            yield "ELSEIF", [clause.condition]
+            yield from listed(clause.body)
+        yield from listed(node.else_list)
+    elif name == "ASTCaseStatement":
+        word, asked = "CASE", [node.expression] if node.expression else []
+        for clause in node.when_then_clauses.when_then_clauses:
+            yield word, [*asked, clause.condition]
+            yield from listed(clause.body)
+            word, asked = "WHEN", []
+        yield from listed(node.else_list)
+    elif name == "ASTWhileStatement":
+        yield "WHILE", [node.condition] if node.condition else []  # LOOP has none
+        yield from listed(node.body)
+    elif name == "ASTForInStatement":
+        yield "FOR", [node.query]
+        yield from listed(node.body)
+    elif name == "ASTRepeatStatement":
+        yield from listed(node.body)
+        yield "UNTIL", [node.until_clause.condition]
+    else:
+        yield SCRIPTING.get(name) or kind_of(node), [node]
+
+
+# Words of conditions: they are no statements when they name no table.
+CONDITIONS = {"IF", "ELSEIF", "CASE", "WHEN", "WHILE", "FOR", "UNTIL"}
+
+
 def written(script):
     """The names of the tables that its statements are about, as lists of their parts."""
     for node in nodes(script):
@@ -220,7 +280,12 @@ def referred_to(script):
 
 def pieces(sql, script):
     """The texts in which all tables are named: the whole, and what the parser's ExtractTableNames does not open."""
-    yield sql
+    if isinstance(script, ASTStatement) or type(script).__name__ == "ASTQuery":
+        yield text(sql, script)
+    elif type(script).__name__ == "ASTScript":
+        yield sql
+    else:
+        yield f"SELECT ({text(sql, script)})"  # a condition
     for node in nodes(script):
         name = type(node).__name__
         if name == "ASTCreateProcedureStatement" and node.body:

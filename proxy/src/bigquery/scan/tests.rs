@@ -3,11 +3,27 @@ use proptest::prelude::*;
 
 use crate::bigquery::method_table::STATEMENT_TYPES;
 
-/// What [`scan`] says, as `tests/sql/statements.txt` writes it.
+/// What [`scan`] says of the whole text, as `tests/sql/statements.txt` writes it.
 fn summary(sql: &str) -> String {
     let scan = scan(sql);
+    line(scan.kind, &scan.tables.iter().collect::<Vec<_>>())
+}
+
+/// The same, and below it a line for each statement of a script.
+fn listing(sql: &str) -> String {
+    let scan = scan(sql);
+    let whole = line(scan.kind, &scan.tables.iter().collect::<Vec<_>>());
+    let statements = scan.statements.iter().map(|statement| {
+        let tables = statement.tables.iter().map(|place| &scan.tables[*place]);
+        format!("\n+ {}", line(statement.kind, &tables.collect::<Vec<_>>()))
+    });
+    whole + &statements.collect::<String>()
+}
+
+/// `KIND | reads | writes`
+fn line(kind: Option<&str>, tables: &[&Named]) -> String {
     let list = |access| {
-        let tables = scan.tables.iter().filter(|table| table.access == access).map(|table| {
+        let tables = tables.iter().filter(|table| table.access == access).map(|table| {
             let parts = [table.project.as_deref(), table.dataset.as_deref(), Some(table.table.as_str())];
             let name = parts.into_iter().flatten().collect::<Vec<_>>().join(".");
             if table.temporary { format!("~{name}") } else { name }
@@ -15,22 +31,25 @@ fn summary(sql: &str) -> String {
         let list = tables.collect::<Vec<_>>().join(" ");
         if list.is_empty() { "-".to_owned() } else { list }
     };
-    format!("{} | {} | {}", scan.kind.unwrap_or("-"), list(Access::Read), list(Access::Write))
+    format!("{} | {} | {}", kind.unwrap_or("-"), list(Access::Read), list(Access::Write))
 }
 
 /// The statements of the whole system's tests, with what is expected of them.
 const STATEMENTS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/sql/statements.txt"));
 
-fn statements() -> Vec<(&'static str, String)> {
-    let mut statements = Vec::new();
+fn statements() -> Vec<(String, String)> {
+    let mut statements = Vec::<(String, String)>::new();
     for line in STATEMENTS.lines() {
         if let Some(expected) = line.strip_prefix("= ") {
-            statements.push((expected, String::new()));
+            statements.push((expected.to_owned(), String::new()));
         } else if line.starts_with("## ") {
-            statements.push(("", String::new())); // what follows a heading is no statement
-        } else if let Some((_, sql)) = statements.last_mut() {
-            sql.push_str(line);
-            sql.push('\n');
+            statements.push(Default::default()); // what follows a heading is no statement
+        } else if let Some((expected, sql)) = statements.last_mut() {
+            if sql.is_empty() && line.starts_with("+ ") {
+                expected.extend(["\n", line]);
+            } else {
+                sql.extend([line, "\n"]);
+            }
         }
     }
     statements.retain(|(expected, _)| !expected.is_empty());
@@ -43,7 +62,7 @@ fn every_statement_of_the_collection_is_read_right() {
     assert!(statements.len() >= 300, "{}", statements.len());
     let wrong: Vec<_> = statements
         .iter()
-        .map(|(expected, sql)| (expected, sql, summary(sql)))
+        .map(|(expected, sql)| (expected, sql, listing(sql)))
         .filter(|(expected, _, found)| found != *expected)
         .map(|(expected, sql, found)| format!("{sql}expected {expected}\n   found {found}"))
         .collect();
@@ -66,7 +85,7 @@ fn layout_changes_nothing() {
         let plain = !sql.contains(['\'', '"', '#', '`']) && !sql.contains("--") && !sql.contains("/*");
         if plain {
             let spread = sql.split_whitespace().collect::<Vec<_>>().join(" /* FROM x.y */\n-- it's\n");
-            assert_eq!(summary(&spread), expected, "{spread}");
+            assert_eq!(listing(&spread), expected, "{spread}");
         }
     }
 }
