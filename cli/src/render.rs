@@ -25,7 +25,7 @@ const NARROW_FOR_SESSIONS: u16 = DEFAULT_WIDTH;
 const SQL_WIDTH: usize = 90;
 
 /// Most tables named in one line.
-const TABLES_SHOWN: usize = 3;
+pub(crate) const TABLES_SHOWN: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {

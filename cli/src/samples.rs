@@ -24,6 +24,8 @@ pub(crate) fn call(index: u64) -> Call {
         statement_kind: None,
         tables: Vec::new(),
         tables_truncated: false,
+        statements: Vec::new(),
+        statements_truncated: false,
         sql: None,
         sql_truncated: false,
         job: None,

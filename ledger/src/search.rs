@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::call::{CallResult, HttpTarget, JobReference, Joined, TableUse};
+use crate::call::{CallResult, HttpTarget, JobReference, Joined, StatementUse, TableUse};
 use crate::digest::Digest;
 use crate::entry::Workload;
 use crate::statement::Connection;
@@ -169,6 +169,12 @@ pub struct Call {
     /// It names more tables than its entry holds. A search by table finds such a call under every name: it may be among them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tables_truncated: bool,
+    /// The statements of a script, as they were read from the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<StatementUse>,
+    /// The script has more statements than its entry lists.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub statements_truncated: bool,
     /// The SQL's text, cut at [`MAX_SQL`]; absent when there is none or its blob was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<String>,

@@ -88,6 +88,8 @@ impl Joined {
             statement_kind: intent.statement_kind.clone(),
             tables: intent.tables.iter().map(named).collect(),
             tables_truncated: intent.tables_truncated,
+            statements: intent.statements.clone(),
+            statements_truncated: intent.statements_truncated,
             sql: None,
             sql_truncated: false,
             job: intent.job.clone(),

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use ledger::call::CallResult;
+use ledger::call::{Access, CallResult, StatementUse};
 use ledger::search::Call;
 use ledger::search::sessions::{Ending, NamedHole, Session, SessionState};
 
 use super::chains::Chain;
 use super::runs::{By, How, Run};
 use super::steps::{Step, Told};
-use crate::render::{bytes_text, duration_text, result_text, rows_text, tables_text, time_text};
+use crate::render::{
+    TABLES_SHOWN, bytes_text, duration_text, result_text, rows_text, tables_text, time_text,
+};
 use crate::text::{counted, printable};
+
+/// Most statements of a script that a step shows. The entry has more of them, and the text below has all.
+const STATEMENTS_SHOWN: usize = 20;
 
 /// Between the facts of a line.
 const DOT: &str = " \u{b7} ";
@@ -120,6 +125,7 @@ fn step_text(step: &Step) -> String {
     let entry = Some(format!("entry {}", call.index));
     let facts = facts.into_iter().chain([entry]);
     let mut lines = vec![format!("{}  {}", milliseconds(step.begun()), printable(&join(facts)))];
+    lines.extend(statements(call).iter().map(|line| indent(&printable(line), 4)));
     if let Some(sql) = &call.sql {
         let cut = if call.sql_truncated { "\u{2026}" } else { "" };
         lines.push(indent(&printable(&format!("{sql}{cut}")), 4));
@@ -130,6 +136,27 @@ fn step_text(step: &Step) -> String {
         lines.extend(told.progress.as_ref().map(|_| indent(&going(told), 4)));
     }
     format!("{}\n", lines.join("\n"))
+}
+
+/// A line for each statement of a script: `INSERT  w d.done, r d.queue`.
+fn statements(call: &Call) -> Vec<String> {
+    let one = |statement: &StatementUse| {
+        let tables = statement.tables.iter().take(TABLES_SHOWN).map(|table| match table.access {
+            Access::Read => format!("r {table}"),
+            Access::Write => format!("w {table}"),
+        });
+        let more = statement.tables.len().saturating_sub(TABLES_SHOWN);
+        let more = if more > 0 { format!(" +{more}") } else { String::new() };
+        let unlisted = if statement.tables_truncated { " and unlisted ones" } else { "" };
+        let kind = statement.kind.as_deref().unwrap_or("(unknown)");
+        let line = format!("{kind}  {}{more}{unlisted}", tables.collect::<Vec<_>>().join(", "));
+        line.trim_end().to_owned()
+    };
+    let mut lines: Vec<_> = call.statements.iter().take(STATEMENTS_SHOWN).map(one).collect();
+    if call.statements.len() > STATEMENTS_SHOWN || call.statements_truncated {
+        lines.push("and more statements: `show` has them".into());
+    }
+    lines
 }
 
 /// The call of a job that says most: the one with a statement, else the one that came first.

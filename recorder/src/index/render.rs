@@ -147,6 +147,8 @@ fn join(
         statement_kind: reported.statement_kind.or(intent.statement_kind),
         tables: merge(reported.tables, intent.tables, intent.project.as_deref()),
         tables_truncated: intent.tables_truncated,
+        statements: intent.statements.clone(),
+        statements_truncated: intent.statements_truncated,
         sql,
         sql_truncated,
         job: reported.job.or(intent.job),

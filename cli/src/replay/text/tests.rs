@@ -1,5 +1,5 @@
 use jiff::SignedDuration;
-use ledger::call::{BodySoFar, HttpTarget, JobReference, Progress};
+use ledger::call::{BodySoFar, HttpTarget, JobReference, Progress, TableUse};
 use ledger::digest::Digest;
 use ledger::statement::Hole;
 use uuid::Uuid;
@@ -94,6 +94,31 @@ fn holes_and_restarts_stand_where_they_are_in_the_log() {
     ];
     assert!(order.is_sorted(), "{text}");
     assert_eq!(text.matches("without outcome").count(), 2, "each session has its end: {text}");
+}
+
+#[test]
+fn the_statements_of_a_script_stand_below_it() {
+    let table = |name: &str, access| TableUse {
+        project: None,
+        dataset: Some("d".into()),
+        table: name.into(),
+        access,
+    };
+    let delete = StatementUse {
+        kind: Some("DELETE".into()),
+        tables: vec![table("queue", Access::Write), table("done\u{1b}", Access::Read)],
+        tables_truncated: true,
+    };
+    let begin = StatementUse { kind: Some("BEGIN_TRANSACTION".into()), ..StatementUse::default() };
+    let script = Call { statements: vec![begin.clone(), delete], ..call(4) };
+    let text = told(vec![session()], vec![script]);
+    assert!(text.contains("\n    BEGIN_TRANSACTION\n    DELETE  w d.queue, r d.done"), "{text}");
+    assert!(text.contains(" and unlisted ones\n") && !text.contains('\u{1b}'), "{text}");
+    assert!(!text.contains("more statements"), "{text}");
+    let long = Call { statements: vec![begin; 50], ..call(4) };
+    let text = told(vec![session()], vec![long]);
+    assert_eq!(text.matches("BEGIN_TRANSACTION").count(), 20, "{text}");
+    assert!(text.contains("and more statements"), "{text}");
 }
 
 #[test]
