@@ -39,11 +39,20 @@ async fn a_real_log_is_what_the_formats_say() {
     recorder.stop().await;
     query(&stand, &sidecar, "SELECT 'nobody there'").await; // refused too, and recorded later
     let recorder = stand.recorder(&stand.data(), &address).await;
-    query(&stand, &sidecar, "SELECT 1").await;
+    query(&stand, &sidecar, "BEGIN TRANSACTION; DELETE FROM a.b WHERE TRUE; COMMIT TRANSACTION").await;
     assert!(sidecar.stop("test").await);
     recorder.stop().await;
 
-    let kinds = the_schema_holds(&log::leaves(&stand.data()).unwrap());
+    let leaves = log::leaves(&stand.data()).unwrap();
+    let kinds = the_schema_holds(&leaves);
+    let script = leaves.iter().map(|leaf| serde_json::from_slice::<Value>(leaf).unwrap());
+    let mut script =
+        script.filter_map(|entry| entry["statement"]["intent"]["statements"].as_array().cloned());
+    assert_eq!(
+        script.next().map(|statements| statements.len()),
+        Some(3),
+        "a script's statements, one by one"
+    );
     let expected = ["call.intent", "call.outcome", "log.start", "log.stop", "session.end", "session.start"];
     assert!(expected.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
     let vkey = std::fs::read_to_string(stand.data().join("log.vkey")).unwrap();
