@@ -7,7 +7,6 @@ mod search;
 
 use std::path::Path;
 
-use self::log::Written;
 use super::figure::Figure;
 use crate::programs::ORIGIN;
 use crate::trouble::{Doing as _, Result};
@@ -34,9 +33,9 @@ pub(crate) async fn figures(folder: &Path, entries: u64) -> Result<Vec<Figure>> 
     let mut figures = vec![written.figure()];
     figures.push(search::index(&data, &written)?);
     figures.extend(search::figures(&data, &written).await?);
-    let Written { hashed, size, .. } = written;
-    if size <= MOST_EXPORTED {
-        figures.extend(bundle::figures(folder, hashed).await?);
+    // What was asked for, that is: a log has some more, the sessions' own.
+    if entries <= MOST_EXPORTED {
+        figures.extend(bundle::figures(folder, written.hashed).await?);
     }
     std::fs::remove_dir_all(&data).doing("removing the log")?;
     Ok(figures)
