@@ -47,6 +47,8 @@ pub async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Router, mut 
 }
 
 async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, mut drain: Watch) {
+    // Otherwise the second packet of an answer may wait 40 ms for the first one's acknowledgement. Where it can't be set, it waits.
+    let _nodelay = stream.set_nodelay(true).is_ok();
     let stream = match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
