@@ -322,6 +322,52 @@ async fn a_call_with_unlisted_tables_is_found_under_every_name() {
     recorder.stop().await;
 }
 
+/// What a script does is found by what each of its statements does; one of more statements than its entry lists may do anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_is_found_by_the_kind_of_each_of_its_statements() {
+    let site = Site::new();
+    let recorder = site.start().await;
+    let client = &recorder.client;
+    let mut speaker = site.speaker("agents", "billing");
+    let token = speaker.token.clone();
+    client.record(&token, &speaker.start(60)).await;
+    let mut places = Vec::new();
+    for (kinds, more) in
+        [(&["DELETE", "SELECT", "DELETE"][..], false), (&["SELECT"], true), (&["MERGE"], false)]
+    {
+        let use_of =
+            |kind: &&str| ledger::call::StatementUse { kind: Some((*kind).into()), ..Default::default() };
+        let script = ledger::call::Intent {
+            method: "jobs.query".into(),
+            statement_kind: Some("SCRIPT".into()),
+            statements: kinds.iter().map(use_of).collect(),
+            statements_truncated: more,
+            ..ledger::call::Intent::default()
+        };
+        let body = ledger::statement::Body { intent: Some(script), ..ledger::statement::Body::default() };
+        let said = speaker.say("call.intent", body, std::collections::BTreeMap::new());
+        places.push(client.record(&token, &common::only(said)).await.0[0].index);
+    }
+    let plain =
+        speaker.intent("DELETE FROM crm.customers WHERE TRUE", "DELETE", "crm.customers", Access::Write);
+    places.push(client.record(&token, &plain).await.0[0].index);
+    client.search(&format!("wait={}", places[3] + 1)).await;
+
+    let found = async |query: &str| -> Vec<u64> {
+        client.search(query).await.calls.iter().map(|call| call.index).collect()
+    };
+    assert_eq!(found("kind=DELETE").await, [places[3], places[1], places[0]], "newest first, each once");
+    assert_eq!(found("kind=MERGE").await, [places[2], places[1]]);
+    assert_eq!(found("kind=SCRIPT").await, [places[2], places[1], places[0]]);
+    assert_eq!(found("kind=DELETE&table=crm").await, [places[3]]);
+    assert_eq!(found("kind=DELETE&words=customers").await, [places[3]]);
+    assert_eq!(found("kind=SELECT&table=crm").await, Vec::<u64>::new());
+    let first = client.search("kind=DELETE&limit=2").await;
+    assert_eq!(first.next, Some(places[1]));
+    assert_eq!(found(&format!("kind=DELETE&limit=2&before={}", places[1])).await, [places[0]]);
+    recorder.stop().await;
+}
+
 /// Partial tiles make way for the full one, also when the recorder stopped right after it was filled.
 #[tokio::test(flavor = "multi_thread")]
 async fn partial_tiles_that_were_outgrown_are_removed_at_the_next_start() {

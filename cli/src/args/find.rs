@@ -39,7 +39,7 @@ pub(crate) struct FilterArgs {
     /// The API method, such as jobs.query.
     #[arg(long)]
     method: Option<String>,
-    /// The statement's kind, such as SELECT or DELETE.
+    /// The statement's kind, such as SELECT or DELETE, alone or in a script; SCRIPT for all scripts.
     #[arg(long)]
     kind: Option<String>,
     /// The job's id.

@@ -28,6 +28,12 @@ impl Conditions {
         self.values.push(value.into());
     }
 
+    /// A condition with two question marks for one value.
+    pub(super) fn add_twice(&mut self, text: &str, value: &str) {
+        self.texts.push(text.into());
+        self.values.extend([value.to_owned().into(), value.to_owned().into()]);
+    }
+
     pub(super) fn equal(&mut self, column: &str, value: Option<&String>) {
         if let Some(value) = value {
             self.add(&format!("{}.{column} = ?", self.table), value.clone());

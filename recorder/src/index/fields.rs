@@ -74,8 +74,18 @@ pub(super) struct Intent {
     pub(super) tables: Vec<TableUse>,
     #[serde(default)]
     pub(super) tables_truncated: bool,
+    #[serde(default)]
+    statements: Vec<StatementKind>,
+    #[serde(default)]
+    pub(super) statements_truncated: bool,
     pub(super) upload: Option<Digest>,
     pub(super) refused: Option<IgnoredAny>,
+}
+
+/// A statement of a script.
+#[derive(Debug, Deserialize)]
+struct StatementKind {
+    kind: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +122,13 @@ pub(super) struct Reported {
     pub(super) statement_kind: Option<String>,
     #[serde(default)]
     pub(super) tables: Vec<TableUse>,
+}
+
+impl Intent {
+    /// The kinds of a script's statements, one as often as it occurs.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().filter_map(|statement| statement.kind.as_deref())
+    }
 }
 
 impl Fields {
@@ -186,6 +203,8 @@ mod tests {
             statement_kind: Some("SELECT".into()),
             tables: vec![table],
             tables_truncated: true,
+            statements: vec![call::StatementUse { kind: Some("DELETE".into()), ..Default::default() }],
+            statements_truncated: true,
             upload: Some(Digest::of(b"upload")),
             refused: Some("unknown_method".into()),
             ..Default::default()
@@ -196,7 +215,8 @@ mod tests {
         assert_eq!((fields.session, fields.seq), (Uuid::from_u128(7), 0));
         assert_eq!(fields.blobs.sql.map(|blob| blob.digest), Some(Digest::of(b"x")));
         let intent = fields.intent.expect("an intent");
-        assert_eq!((intent.method, intent.project), (said.method, said.project));
+        assert_eq!((&intent.method, &intent.project), (&said.method, &said.project));
+        assert_eq!((intent.kinds().collect::<Vec<_>>(), intent.statements_truncated), (vec!["DELETE"], true));
         assert_eq!((intent.statement_kind, intent.tables), (said.statement_kind, said.tables));
         assert_eq!(intent.job.map(|job| job.id).as_deref(), Some("j"));
         assert_eq!((intent.tables_truncated, intent.upload), (true, said.upload));

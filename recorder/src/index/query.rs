@@ -5,9 +5,9 @@ use ledger::search::{DEFAULT_LIMIT, MAX_LIMIT, Query, ResultFilter};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
+use self::leads::{Lead, leads};
 use super::IndexError;
 use super::conditions::Conditions;
-use super::schema::ANY_TABLE;
 use crate::authz::Scope;
 
 /// A call that was found: where its entries lie.
@@ -75,39 +75,6 @@ fn parts(query: &Query, scope: &Scope) -> Vec<Scope> {
     if led { vec![scope.clone()] } else { scope.parts(MOST_PARTS) }
 }
 
-/// What leads a search, so that the newest come first without sorting.
-struct Lead {
-    from: &'static str,
-    key: &'static str,
-    conditions: Conditions,
-}
-
-/// Words lead, else a table, else the calls themselves. A table leads twice: by its name, and by that of the calls which name
-/// more tables than is known here, and must not hide among them.
-fn leads(query: &Query) -> Result<Vec<Lead>, IndexError> {
-    let mut conditions = Conditions::on("calls");
-    if let Some(words) = &query.words {
-        conditions.add("words MATCH ?", phrase(words)?);
-        if let Some(table) = &query.table {
-            let named = format!(
-                "EXISTS (SELECT 1 FROM tables WHERE tables.name IN (?, '{ANY_TABLE}') AND tables.idx = calls.idx)"
-            );
-            conditions.add(&named, table.clone());
-        }
-        let from = "words CROSS JOIN calls ON calls.idx = words.rowid";
-        return Ok(vec![Lead { from, key: "words.rowid", conditions }]);
-    }
-    let Some(table) = &query.table else {
-        return Ok(vec![Lead { from: "calls", key: "calls.idx", conditions }]);
-    };
-    let lead = |name: &str| {
-        let mut conditions = Conditions::on("calls");
-        conditions.add("tables.name = ?", name.to_owned());
-        Lead { from: "tables CROSS JOIN calls ON calls.idx = tables.idx", key: "tables.idx", conditions }
-    };
-    Ok(vec![lead(table), lead(ANY_TABLE)])
-}
-
 /// The SQL of a lead, with its values in the order of the question marks.
 fn sql(
     connection: &Connection,
@@ -150,21 +117,6 @@ const OF_JOB: &str = "calls.idx IN (
     WITH named AS (SELECT idx, upload FROM calls WHERE job = ?)
     SELECT idx FROM named UNION SELECT other.idx FROM named JOIN calls AS other ON other.upload = named.upload)";
 
-/// All words must occur; what is written together, like `billing.invoices`, must occur together.
-fn phrase(words: &str) -> Result<String, IndexError> {
-    // FTS5 takes it for the end of the expression.
-    if words.contains('\0') {
-        return Err(IndexError::Query("words: a NUL can't be looked for".into()));
-    }
-    let words =
-        words.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric() || c == '_'));
-    let quoted: Vec<_> = words.map(|word| format!("\"{}\"", word.replace('"', " "))).collect();
-    if quoted.is_empty() {
-        return Err(IndexError::Query("words: there is no word in it".into()));
-    }
-    Ok(quoted.join(" AND "))
-}
-
 fn narrow(
     connection: &Connection,
     query: &Query,
@@ -182,7 +134,7 @@ fn narrow(
         table: _,
         words: _,
         method,
-        kind,
+        kind: _,
         job,
         result,
         refused,
@@ -196,7 +148,6 @@ fn narrow(
     conditions.equal("pod", pod.as_ref());
     conditions.equal("connection", connection_name.as_ref());
     conditions.equal("method", method.as_ref());
-    conditions.equal("kind", kind.as_ref());
     if let Some(job) = job {
         conditions.add(OF_JOB, job.clone());
     }
@@ -249,5 +200,6 @@ fn first_since(connection: &Connection, micros: i64) -> Result<i64, IndexError> 
     Ok(select.query_row([micros], |row| row.get(0)).optional()?.unwrap_or(i64::MAX))
 }
 
+mod leads;
 #[cfg(test)]
 mod plans;

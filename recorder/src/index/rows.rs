@@ -191,9 +191,21 @@ impl<'a> Rows<'a> {
         if intent.tables_truncated {
             self.transaction
                 .prepare_cached("INSERT OR IGNORE INTO tables (name, idx) VALUES (?, ?)")?
-                .execute(params![schema::ANY_TABLE, signed(*index)])?;
+                .execute(params![schema::ANY, signed(*index)])?;
         }
+        self.add_kinds(*index, intent)?;
         fields.blobs.sql.as_ref().map_or(Ok(()), |sql| self.add_words(*index, sql))
+    }
+
+    /// What a script does is what each of its statements does.
+    fn add_kinds(&self, index: u64, intent: &Intent) -> Result<(), IndexError> {
+        let any = intent.statements_truncated.then_some(schema::ANY);
+        for kind in intent.kinds().chain(any) {
+            self.transaction
+                .prepare_cached("INSERT OR IGNORE INTO kinds (name, idx) VALUES (?, ?)")?
+                .execute(params![kind, signed(index)])?;
+        }
+        Ok(())
     }
 
     /// The words of a call's SQL. Its blob may have been deleted since.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::IndexError;
 
 /// Changes with the tables: an index of another version is built again.
-const VERSION: &str = "8";
+const VERSION: &str = "9";
 
 /// Pages of SQLite's own log at which it is brought into the database: 16 MiB. Each time it waits for the disk twice, which
 /// the write-ahead log of the record then waits for too.
@@ -129,14 +129,17 @@ const TABLES: &str = "
     CREATE INDEX coverage_current ON coverage (idx) WHERE superseded IS NULL AND NOT ended;
     -- A call that names more tables than its entry holds is here under `*`. A table is here under `dataset`, `dataset.table` and `project.dataset.table`.
     CREATE TABLE tables (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
+    -- The kinds of a script's statements, beside its own in `calls`. A script of more statements than its entry lists is here under `*`.
+    CREATE TABLE kinds (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
     -- The words of each call's SQL; the text itself stays in its blob.
     CREATE VIRTUAL TABLE words USING fts5 (
         sql, content = '', contentless_delete = 1, tokenize = \"unicode61 remove_diacritics 0 tokenchars '_'\"
     );
 ";
 
-/// The name under which a call is found that names more tables than its entry holds: it may name any. No table has it.
-pub(super) const ANY_TABLE: &str = "*";
+/// The name under which a call is found that names more tables, or a script that has more statements, than its entry holds: it may
+/// name any. No table has it, and no kind of statement.
+pub(super) const ANY: &str = "*";
 
 /// Where the index lies.
 #[must_use]
