@@ -15,7 +15,7 @@ pub const CA_VOLUME: &str = "bqwitness-ca";
 pub const TRUST_VOLUME: &str = "bqwitness-trust";
 /// Volume of the token for the recorder, mounted by the sidecar alone.
 pub const TOKEN_VOLUME: &str = "bqwitness-token";
-/// Volume of the recorder's CA and key, mounted by the sidecar alone.
+/// Volume of the recorder's CA and public key, mounted by our containers alone.
 pub const RECORDER_VOLUME: &str = "bqwitness-recorder";
 
 /// Where [`CA_VOLUME`] is mounted.
@@ -26,6 +26,9 @@ pub const TRUST_DIR: &str = "/var/run/bqwitness/trust";
 pub const TOKEN_DIR: &str = "/var/run/bqwitness/token";
 /// Where [`RECORDER_VOLUME`] is mounted.
 pub const RECORDER_DIR: &str = "/var/run/bqwitness/recorder";
+
+/// Where Kubernetes mounts the service account's token into every container that has nothing there.
+pub const API_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The public roots and the sidecar's CA, in [`TRUST_DIR`].
 pub const BUNDLE_FILE: &str = "bundle.pem";

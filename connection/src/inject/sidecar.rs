@@ -41,6 +41,7 @@ pub(super) fn redirect(settings: &Settings) -> Value {
                 format!("--port={}", names::REDIRECT_PORT),
             ],
             "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+            "volumeMounts": [instead_of_the_api_token()],
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
@@ -70,13 +71,6 @@ pub(super) fn proxy(pod: &Pod, connection: &BigQueryConnection, settings: &Setti
         || json!({"requests": {"cpu": CPU, "memory": MEMORY}}),
         |resources| serde_json::to_value(resources).expect("quantities are texts"),
     );
-    let mount = |name, path, read_only: bool| {
-        let mut mount = json!({"name": name, "mountPath": path});
-        if read_only {
-            mount["readOnly"] = true.into();
-        }
-        mount
-    };
     with_image(
         settings,
         json!({
@@ -104,9 +98,25 @@ pub(super) fn proxy(pod: &Pod, connection: &BigQueryConnection, settings: &Setti
                 mount(names::TRUST_VOLUME, names::TRUST_DIR, false),
                 mount(names::TOKEN_VOLUME, names::TOKEN_DIR, true),
                 mount(names::RECORDER_VOLUME, names::RECORDER_DIR, true),
+                instead_of_the_api_token(),
             ],
         }),
     )
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> Value {
+    let mut mount = json!({"name": name, "mountPath": path});
+    if read_only {
+        mount["readOnly"] = true.into();
+    }
+    mount
+}
+
+/// Our containers have no use for the pod's token for the API, and Kubernetes gives it to whoever has nothing mounted in its place.
+/// Something that is public is, so they never get it; and a pod that Kubernetes has nothing to add to needs no second call of
+/// the webhook.
+fn instead_of_the_api_token() -> Value {
+    mount(names::RECORDER_VOLUME, names::API_TOKEN_DIR, true)
 }
 
 fn with_image(settings: &Settings, mut container: Value) -> Value {
