@@ -8,9 +8,7 @@ use ledger::blob::{Blob, SALT_LEN};
 use ledger::call::{Access, CallResult, HttpTarget, Intent, Outcome, TableUse};
 use ledger::digest::Digest;
 use ledger::entry::{Envelope, Role, Subject, Workload, encode};
-use ledger::statement::{
-    Body, Claimed, Connection, Heartbeat, Observed, SessionStart, Statement, VERSION, kind,
-};
+use ledger::statement::{Body, Claimed, Connection, Observed, SessionStart, Statement, VERSION, kind};
 use uuid::Uuid;
 
 use crate::identity::Pod;
@@ -43,8 +41,6 @@ pub(crate) enum Content {
     Calls,
     /// Intents with their SQL as a blob, and outcomes.
     CallsWithSql,
-    /// The same bytes and blobs, but of a kind that the index has nothing to do with.
-    NotIndexed,
 }
 
 impl Session {
@@ -85,10 +81,9 @@ impl Session {
                 _ if intends => vec![self.sql()?],
                 _ => vec![],
             };
-            let (kind, body) = match (content, intends) {
-                (Content::NotIndexed, _) => (kind::SESSION_HEARTBEAT, heartbeat()),
-                (_, true) => (kind::CALL_INTENT, self.intent()),
-                (_, false) => (kind::CALL_OUTCOME, self.outcome()),
+            let (kind, body) = match intends {
+                true => (kind::CALL_INTENT, self.intent()),
+                false => (kind::CALL_OUTCOME, self.outcome()),
             };
             batch.statements.push(self.say(kind, body, &blobs)?);
             batch.blobs.extend(blobs);
@@ -178,10 +173,6 @@ impl Session {
     }
 }
 
-fn heartbeat() -> Body {
-    Body { heartbeat: Some(Heartbeat::default()), ..Body::default() }
-}
-
 fn connection() -> Connection {
     Connection {
         namespace: "agents".into(),
@@ -206,7 +197,7 @@ mod tests {
 
     #[test]
     fn batches_chain_and_have_the_length_of_entries() {
-        for content in [Content::Calls, Content::CallsWithSql, Content::NotIndexed] {
+        for content in [Content::Calls, Content::CallsWithSql] {
             let pod = Pod::of("agents", "writer");
             let mut session = Session::new(&pod, "t".into()).unwrap();
             let mut prev = Digest::of(&body(&session.start().unwrap()).statements[0]);

@@ -1,5 +1,6 @@
 //! The operator as it ships, beside a control plane instead of in it: API servers ask its webhook by URL.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub struct Operator {
     process: Process,
     ports: Ports,
+    webhook: SocketAddr,
 }
 
 /// What an operator is told of its recorder.
@@ -95,7 +97,7 @@ impl Operator {
         command.arg("--recorder-token").arg(&token);
         command.arg("--port-file").arg(&port_file).args(more);
         let (process, ports) = super::started(name, &mut command, folder, &port_file).await?;
-        Ok(Self { process, ports })
+        Ok(Self { process, ports, webhook: listen })
     }
 
     /// Its metrics, as Prometheus reads them.
@@ -104,6 +106,12 @@ impl Operator {
     /// It doesn't answer.
     pub async fn metrics(&self) -> Result<String> {
         super::metrics(self.ports).await
+    }
+
+    /// Where API servers ask it.
+    #[must_use]
+    pub fn webhook(&self) -> SocketAddr {
+        self.webhook
     }
 
     /// What it has printed.

@@ -34,6 +34,7 @@ pub(super) struct Api {
 /// Pods of one service account.
 #[derive(Clone, Debug)]
 pub(super) struct Pods {
+    namespace: &'static str,
     path: String,
     body: Bytes,
     injected: bool,
@@ -41,7 +42,7 @@ pub(super) struct Pods {
 
 impl Pods {
     /// Those of `account` in `namespace`. They are injected, or else must not be.
-    pub(super) fn of(namespace: &str, account: &str, injected: bool) -> Self {
+    pub(super) fn of(namespace: &'static str, account: &str, injected: bool) -> Self {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"generateName": "agent-", "labels": {"app": "agent"}},
@@ -57,7 +58,25 @@ impl Pods {
             },
         });
         let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
-        Self { path, body: pod.to_string().into(), injected }
+        Self { namespace, path, body: pod.to_string().into(), injected }
+    }
+
+    /// Where they are created.
+    pub(super) fn namespace(&self) -> &'static str {
+        self.namespace
+    }
+
+    /// Is the webhook asked about them?
+    pub(super) fn are_injected(&self) -> bool {
+        self.injected
+    }
+
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// Never: it was made from JSON.
+    pub(super) fn manifest(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).doing("reading a pod of ours")
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::asked::Webhook;
 use super::creations::{Api, Pods};
 use super::histogram::{Histogram, Series};
-use crate::cluster::{ControlPlane, Kubectl};
+use crate::cluster::ControlPlane;
 use crate::programs::{Operator, Proof};
 use crate::trouble::{Result, Trouble};
 
@@ -36,6 +37,7 @@ const ANSWERS: Series =
 pub(super) struct Stand {
     operator: Operator,
     pub(super) api: Api,
+    pub(super) webhook: Webhook,
     pub(super) plain: Pods,
     pub(super) redirect: Pods,
     pub(super) aliases: Pods,
@@ -58,43 +60,21 @@ impl Stand {
         kubectl.apply(&namespaces().to_string()).await?;
         let operator =
             Operator::start(plane, folder, "bench-operator", &Proof::of_nobody(folder)?, &[]).await?;
-        let stand = Self {
-            operator,
-            api: Api::of(plane)?,
-            plain: Pods::of(PLAIN, "default", false),
-            redirect: Pods::of(RECORDED, "redirect", true),
-            aliases: Pods::of(RECORDED, "aliases", true),
-        };
-        stand.connect(&kubectl).await?;
-        Ok(stand)
-    }
-
-    async fn connect(&self, kubectl: &Kubectl) -> Result<()> {
+        let (plain, redirect, aliases) = (
+            Pods::of(PLAIN, "default", false),
+            Pods::of(RECORDED, "redirect", true),
+            Pods::of(RECORDED, "aliases", true),
+        );
+        let api = Api::of(plane)?;
         for mode in ["Redirect", "Aliases"] {
             let manifest = connection(mode).to_string();
-            self.until(async || kubectl.apply(&manifest).await.map(drop)).await?;
+            until(&operator, async || kubectl.apply(&manifest).await.map(drop)).await?;
         }
-        for pods in [&self.plain, &self.redirect, &self.aliases] {
-            self.until(async || self.api.create(pods).await.map(drop)).await?;
+        for pods in [&plain, &redirect, &aliases] {
+            until(&operator, async || api.create(pods).await.map(drop)).await?;
         }
-        Ok(())
-    }
-
-    /// Tries until it works.
-    async fn until(&self, attempt: impl AsyncFn() -> Result<()>) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            match attempt().await {
-                Ok(()) => return Ok(()),
-                Err(trouble) if start.elapsed() > PATIENCE => {
-                    return Err(Trouble::new(format!(
-                        "{trouble}\nthe operator said:\n{}",
-                        self.operator.log()
-                    )));
-                }
-                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
-            }
-        }
+        let webhook = Webhook::of(&operator, &kubectl, folder).await?;
+        Ok(Self { operator, api, webhook, plain, redirect, aliases })
     }
 
     /// What is counted until now.
@@ -121,6 +101,20 @@ impl Counted {
     pub(super) fn add(&mut self, before: &Self, after: Self) {
         self.calls.add(&after.calls.since(&before.calls));
         self.answers.add(&after.answers.since(&before.answers));
+    }
+}
+
+/// Tries until it works.
+async fn until(operator: &Operator, attempt: impl AsyncFn() -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(trouble) if start.elapsed() > PATIENCE => {
+                return Err(Trouble::new(format!("{trouble}\nthe operator said:\n{}", operator.log())));
+            }
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
     }
 }
 

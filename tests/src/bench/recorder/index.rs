@@ -1,8 +1,10 @@
 //! What the search index costs: whether it keeps up, and whether acknowledgements wait for it.
 
+mod turns;
+
 use std::time::{Duration, Instant};
 
-use super::{Phase, Stand, figure};
+use super::{Stand, figure};
 use crate::bench::figure::{Figure, Reach};
 use crate::bench::spread::Spread;
 use crate::bench::statements::Content;
@@ -13,13 +15,6 @@ use crate::trouble::{Result, Trouble};
 
 /// How long the index has to keep up.
 const SUSTAINED: Duration = Duration::from_secs(20);
-
-/// How often the same bytes are written indexed and not indexed, by turns: a machine that changes meanwhile favours neither,
-/// and what happens to one turn alone is not in the median.
-const TURNS: usize = 5;
-
-/// How long each half of a turn is.
-const TURN: Duration = Duration::from_secs(3);
 
 /// Entries per second in all of these.
 const PACE: usize = 5000;
@@ -33,7 +28,7 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 /// Takes the index's figures.
 pub(super) async fn figures(stand: &Stand<'_>) -> Result<Vec<Figure>> {
     let mut figures = keeps_up(stand).await?;
-    figures.extend(slows_down(stand).await?);
+    figures.extend(turns::figures(stand).await?);
     Ok(figures)
 }
 
@@ -66,70 +61,8 @@ async fn keeps_up(stand: &Stand<'_>) -> Result<Vec<Figure>> {
     ])
 }
 
-/// A turn: the same bytes and blobs in kinds that are indexed, and in one that the index passes over.
-struct Turn {
-    indexed: Phase,
-    not_indexed: Phase,
-}
-
-async fn slows_down(stand: &Stand<'_>) -> Result<Vec<Figure>> {
-    let mut turns = Vec::new();
-    for number in 0..TURNS {
-        turns.push(turn(stand, number).await?);
-    }
-    let slower =
-        |part| median(&turns, |turn| 100.0 * (turn.indexed.took(part) / turn.not_indexed.took(part) - 1.0));
-    Ok(vec![
-        figure("by turns, indexed: p50", median(&turns, |turn| turn.indexed.took(0.5)), "ms"),
-        figure("- same bytes not indexed: p50", median(&turns, |turn| turn.not_indexed.took(0.5)), "ms"),
-        figure("- acknowledgements slower with the index, p50", slower(0.5), "%").reach(Reach::AtMost(10.0)),
-        figure("- acknowledgements slower with the index, p99", slower(0.99), "%"),
-        figure(
-            "- recorder's CPU for 1,000 calls' entries",
-            median(&turns, |turn| turn.indexed.cpu_per_thousand()),
-            "s",
-        ),
-        figure(
-            "- recorder's CPU for 1,000 not indexed",
-            median(&turns, |turn| turn.not_indexed.cpu_per_thousand()),
-            "s",
-        ),
-    ])
-}
-
-/// Every other turn begins with the other half.
-async fn turn(stand: &Stand<'_>, number: usize) -> Result<Turn> {
-    if number.is_multiple_of(2) {
-        let not_indexed = half(stand, &format!("not-indexed-{number}"), Content::NotIndexed).await?;
-        Ok(Turn {
-            indexed: half(stand, &format!("indexed-{number}"), Content::CallsWithSql).await?,
-            not_indexed,
-        })
-    } else {
-        let indexed = half(stand, &format!("indexed-{number}"), Content::CallsWithSql).await?;
-        Ok(Turn {
-            indexed,
-            not_indexed: half(stand, &format!("not-indexed-{number}"), Content::NotIndexed).await?,
-        })
-    }
-}
-
-async fn half(stand: &Stand<'_>, name: &str, content: Content) -> Result<Phase> {
-    let running = stand.recorder(name).await?;
-    let writers = stand.writers(&running, steady(content, TURN)).await?;
-    let phase = stand.write_only(&running, writers).await?;
-    running.stop().await?;
-    Ok(phase)
-}
-
-fn median(turns: &[Turn], of: impl Fn(&Turn) -> f64) -> f64 {
-    let mut values: Vec<f64> = turns.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn steady(content: Content, time: Duration) -> Plan {
-    let most = PACE * usize::try_from(time.as_secs()).unwrap_or(1);
+    let most = PACE * usize::try_from(time.as_secs() + 1).unwrap_or(1);
     Plan { writers: 50, batch: 2, content, time, most, pace: Some(PACE) }
 }
 
@@ -146,11 +79,4 @@ async fn catch_up(running: &Recorder) -> Result<Duration> {
         tokio::time::sleep(INDEX_LOOKS).await;
     }
     Err(Trouble::new(format!("the index has not caught up after {CATCH_UP_LIMIT:?}: {last:?}")))
-}
-
-impl Phase {
-    /// Milliseconds that this part of the batches took at most.
-    fn took(&self, part: f64) -> f64 {
-        Spread::of(self.times()).millis(part)
-    }
 }
