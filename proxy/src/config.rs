@@ -1,15 +1,15 @@
 //! Settings: flags or `BQWITNESS_*` variables, read once. [`Flags::validate`] makes a [`Config`] or names every mistake.
 
-use std::collections::HashMap;
+mod policy;
+mod values;
+
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use deliver::{PinnedKeys, ProgressSettings, RecorderSettings, Way};
-use http::Uri;
 use ledger::digest::Digest;
 use ledger::statement::Connection;
 use runtime::telemetry::LogFormat;
@@ -17,6 +17,11 @@ use runtime::tls;
 use rustls::RootCertStore;
 use serde::Serialize;
 
+pub use self::policy::{Egress, OtherEgress, OtherGoogleApis, Results};
+use self::values::{
+    addresses, connection, loopback, loopbacks, overrides, progress_bytes, progress_every, recorder_url,
+    seconds, upstream_roots,
+};
 use crate::identity::IdentitySettings;
 use crate::identity::flags::IdentityFlags;
 use crate::names::Names;
@@ -159,84 +164,6 @@ pub struct Config {
     pub digest: Digest,
 }
 
-/// What becomes of connections to other hosts than BigQuery's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Egress {
-    /// See [`Flags::other_google_apis`].
-    pub google: OtherGoogleApis,
-    /// See [`Flags::other_egress`].
-    pub other: OtherEgress,
-    /// Agents hold no key: the sidecar is their metadata server, and looks into what gives out tokens.
-    pub keyless: bool,
-}
-
-/// What the record holds of an answer's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Results {
-    /// Its size.
-    None,
-    /// Its size, and its SHA-256.
-    Digest,
-}
-
-impl FromStr for Results {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self::None),
-            "digest" => Ok(Self::Digest),
-            other => Err(format!("{other:?} is neither \"none\" nor \"digest\"")),
-        }
-    }
-}
-
-/// What becomes of connections to other Google APIs. The same front ends serve them and BigQuery, and go by the Host of each
-/// request: a connection that is spliced may carry BigQuery calls that nobody records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherGoogleApis {
-    /// TLS is terminated, and each request must be for the host that it was set up for.
-    Inspect,
-    /// Bytes are copied both ways, untouched and unrecorded.
-    Splice,
-    /// The connection is refused.
-    Refuse,
-}
-
-impl FromStr for OtherGoogleApis {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "inspect" => Ok(Self::Inspect),
-            "splice" => Ok(Self::Splice),
-            "refuse" => Ok(Self::Refuse),
-            other => Err(format!("{other:?} is none of \"inspect\", \"splice\" and \"refuse\"")),
-        }
-    }
-}
-
-/// What becomes of connections to hosts that are not Google's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherEgress {
-    /// Bytes are copied both ways, untouched and unrecorded.
-    Splice,
-    /// The connection is refused.
-    Refuse,
-}
-
-impl FromStr for OtherEgress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "splice" => Ok(Self::Splice),
-            "refuse" => Ok(Self::Refuse),
-            other => Err(format!("{other:?} is neither \"splice\" nor \"refuse\"")),
-        }
-    }
-}
-
 /// Settings that can't be used: every mistake of this start, one a line.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the settings can't be used:\n  {}", .0.join("\n  "))]
@@ -321,15 +248,6 @@ fn recorder(flags: &Flags, mistakes: &mut Mistakes) -> Option<RecorderSettings> 
     })
 }
 
-fn recorder_url(text: &str) -> Result<Uri, String> {
-    let url: Uri = text.parse().map_err(|error| format!("{text:?}: {error}"))?;
-    let plain_origin = url.path() == "/" && url.query().is_none();
-    match (url.scheme_str(), url.authority()) {
-        (Some("https"), Some(_)) if plain_origin => Ok(url),
-        _ => Err(format!("{text:?} is not of the form https://host:port")),
-    }
-}
-
 /// The connection with what the operator says of it.
 fn connection_in_force(flags: &Flags, mistakes: &mut Mistakes) -> Option<Connection> {
     let named = mistakes.check("connection", connection(&flags.connection));
@@ -339,88 +257,6 @@ fn connection_in_force(flags: &Flags, mistakes: &mut Mistakes) -> Option<Connect
     let digest = flags.connection_digest.as_deref().map(str::parse).transpose();
     let spec_digest = mistakes.check("connection-digest", digest);
     Some(Connection { uid, generation: generation?, spec_digest: spec_digest?, ..named? })
-}
-
-fn connection(text: &str) -> Result<Connection, String> {
-    let named = |part: &str| !part.is_empty() && part.len() <= 253 && !part.contains(char::is_whitespace);
-    match text.split_once('/') {
-        Some((namespace, name)) if named(namespace) && named(name) && !name.contains('/') => Ok(Connection {
-            namespace: namespace.into(),
-            name: name.into(),
-            uid: String::new(),
-            generation: 0,
-            spec_digest: None,
-        }),
-        _ => Err(format!("{text:?} is not of the form namespace/name")),
-    }
-}
-
-fn overrides(texts: &[String]) -> Result<Names, String> {
-    let one = |text: &String| -> Option<((String, u16), SocketAddr)> {
-        let (name, address) = text.split_once('=')?;
-        let (host, port) = name.rsplit_once(':')?;
-        Some(((host.to_ascii_lowercase(), port.parse().ok()?), address.parse().ok()?))
-    };
-    let parsed = texts.iter().map(|text| {
-        one(text)
-            .ok_or_else(|| format!("{text:?} is not of the form HOST:PORT=ADDR:PORT, with an IP address"))
-    });
-    parsed.collect::<Result<HashMap<_, _>, _>>().map(Names::new)
-}
-
-fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
-    let one = |text: &String| text.parse().map_err(|error| format!("{text:?}: {error}"));
-    texts.iter().map(one).collect()
-}
-
-/// Who arrives there is taken for this pod's agent.
-fn loopbacks(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
-    texts.iter().map(|text| loopback(text)).collect()
-}
-
-/// Placeholders are handed to whoever asks: that must be this pod.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Ok(address),
-        Ok(_) => Err(format!("{text:?} is not a loopback address: only the sidecar's own pod may ask there")),
-        Err(error) => Err(format!("{text:?}: {error}")),
-    }
-}
-
-fn upstream_roots(file: Option<&Path>) -> Result<RootCertStore, tls::TlsError> {
-    file.map_or_else(tls::system_roots, tls::pinned_roots)
-}
-
-/// Fewest bytes between two words of a call's progress: less would make more record than data.
-const MIN_PROGRESS_BYTES: u64 = 64 * 1024;
-
-fn progress_bytes(text: &str) -> Result<u64, String> {
-    let bytes: u64 = text.parse().map_err(|error| format!("{text:?}: {error}"))?;
-    if bytes < MIN_PROGRESS_BYTES {
-        return Err(format!("{bytes} is less than {MIN_PROGRESS_BYTES}"));
-    }
-    Ok(bytes)
-}
-
-/// Shortest time between two words of a call's progress.
-const MIN_PROGRESS_EVERY: Duration = Duration::from_millis(50);
-
-fn progress_every(text: &str) -> Result<Duration, String> {
-    let every = seconds(text)?;
-    if every < MIN_PROGRESS_EVERY {
-        return Err(format!("{text} seconds is less than {MIN_PROGRESS_EVERY:?}"));
-    }
-    Ok(every)
-}
-
-/// Longest time that a setting may name, in seconds.
-const MAX_SECONDS: f64 = 3600.0;
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("{text:?} is not a number of seconds above 0 and up to {MAX_SECONDS}")),
-    }
 }
 
 #[cfg(test)]
@@ -472,23 +308,6 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_has_a_namespace_and_a_name() {
-        assert_eq!(connection("agents/billing").expect("well formed").name, "billing");
-        for bad in ["billing", "/billing", "agents/", "a/b/c", "a b/c", ""] {
-            assert!(connection(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_recorder_is_an_https_origin() {
-        assert!(recorder_url("https://recorder:8443").is_ok());
-        assert!(recorder_url("https://[::1]:8443/").is_ok());
-        for bad in ["http://recorder", "recorder:8443", "https://recorder/path", "https://recorder?x", ""] {
-            assert!(recorder_url(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn the_operator_says_which_generation_is_in_force() {
         let digest = Digest::of(b"spec").to_string();
         let said = |more: &[&str]| {
@@ -512,18 +331,5 @@ mod tests {
             wrong[0].starts_with("--connection-generation: ")
                 && wrong[1].starts_with("--connection-digest: ")
         );
-    }
-
-    #[test]
-    fn overrides_name_host_port_and_address() {
-        let one = overrides(&["BigQuery.googleapis.com:443=[::1]:8443".into()]).expect("well formed");
-        assert_eq!(
-            one.overridden("bigquery.googleapis.com", 443),
-            Some("[::1]:8443".parse().expect("an address"))
-        );
-        assert_eq!(one.overridden("bigquery.googleapis.com", 444), None);
-        for bad in ["a=1.2.3.4:5", "a:443=host:5", "a:x=1.2.3.4:5", "a:443"] {
-            assert!(overrides(&[bad.to_owned()]).is_err(), "{bad}");
-        }
     }
 }
