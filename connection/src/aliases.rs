@@ -3,6 +3,9 @@
 //! `/etc/hosts` knows no wildcards, so names are listed. A name that is not in the list goes its own way: `extraHosts` is for
 //! those.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use crate::inject::{array, member, object};
@@ -138,35 +141,54 @@ pub const PORT: u16 = 443;
 /// The pod's sysctl by which the sidecar, which is not root, listens on [`PORT`].
 pub const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
+/// A name of Google's, or one of the connection's own.
+pub(crate) type Host = Cow<'static, str>;
+
 /// The names that lead to the sidecar.
 #[must_use]
-pub fn hosts(connection: &BigQueryConnection) -> Vec<String> {
+pub fn hosts(connection: &BigQueryConnection) -> Vec<Host> {
     let spec = &connection.spec;
+    let google = if spec.identity.mode.is_keyless() { &KEYLESS } else { &WITH_KEYS };
+    let mut hosts: Vec<Host> = google.iter().map(|host| host.as_str().into()).collect();
+    for host in &spec.interception.extra_hosts {
+        let host = Host::from(host.to_ascii_lowercase());
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+/// Google's names, where agents hold no key: made once, since each pod that is created is asked about.
+static KEYLESS: LazyLock<Vec<String>> = LazyLock::new(|| google(true));
+
+/// Google's names, where agents have credentials of their own.
+static WITH_KEYS: LazyLock<Vec<String>> = LazyLock::new(|| google(false));
+
+fn google(keyless: bool) -> Vec<String> {
     let mut hosts = Vec::new();
     let global =
         |service: &str| [format!("{service}.googleapis.com"), format!("{service}.mtls.googleapis.com")];
     hosts.extend(SERVICES.iter().chain(&SHARED).flat_map(|service| global(service)));
-    if spec.identity.mode.is_keyless() {
+    if keyless {
         hosts.extend(TOKENS.iter().flat_map(|service| global(service)));
         // Nobody listens on its port 80 there: who does not go by the variables finds no metadata server, instead of the node's.
         hosts.push(names::METADATA_NAME.into());
     }
-    let regional_tokens = REGIONAL_TOKENS.iter().filter(|_| spec.identity.mode.is_keyless());
+    let regional_tokens = REGIONAL_TOKENS.iter().filter(|_| keyless);
     for service in REGIONAL.iter().chain(regional_tokens) {
         hosts.extend(REGIONS.iter().map(|region| format!("{service}.{region}.rep.googleapis.com")));
     }
     for service in LOCATIONAL {
         hosts.extend(LOCATIONS.iter().map(|location| format!("{location}-{service}.googleapis.com")));
     }
-    hosts.extend(spec.interception.extra_hosts.iter().map(|host| host.to_ascii_lowercase()));
-    hosts.dedup();
     hosts
 }
 
 /// The same by the loopback address that each leads to.
-fn lines(connection: &BigQueryConnection) -> Vec<(String, Vec<String>)> {
+fn lines(connection: &BigQueryConnection) -> Vec<(String, Vec<Host>)> {
     let hosts = hosts(connection);
-    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    let mut lines: Vec<(String, Vec<Host>)> = Vec::new();
     let mut room = 0;
     for host in &hosts {
         if host.len() + 1 > room {
@@ -185,7 +207,7 @@ fn lines(connection: &BigQueryConnection) -> Vec<(String, Vec<String>)> {
 #[must_use]
 pub fn listen(connection: &BigQueryConnection) -> String {
     let lines = lines(connection);
-    let address = |(address, _): &(String, Vec<String>)| match address.contains(':') {
+    let address = |(address, _): &(String, Vec<Host>)| match address.contains(':') {
         true => format!("[{address}]:{PORT}"),
         false => format!("{address}:{PORT}"),
     };
@@ -208,13 +230,14 @@ pub(crate) fn lead(pod: &mut Value, connection: &BigQueryConnection) {
 }
 
 /// Kubernetes takes one entry an address: the user's own stay in it, before ours.
-fn add(spec: &mut Value, address: &str, hosts: &[String]) {
+fn add(spec: &mut Value, address: &str, hosts: &[Host]) {
     let aliases = array(member(spec, "hostAliases"));
     let index = aliases.iter().position(|alias| alias["ip"] == *address).unwrap_or_else(|| {
         aliases.push(json!({"ip": address, "hostnames": []}));
         aliases.len() - 1
     });
-    array(member(&mut aliases[index], "hostnames")).extend(hosts.iter().map(|host| host.clone().into()));
+    array(member(&mut aliases[index], "hostnames"))
+        .extend(hosts.iter().map(|host| Value::from(host.as_ref())));
 }
 
 fn allow_port(spec: &mut Value) {
@@ -264,7 +287,7 @@ mod tests {
     }
 
     fn aliases() -> BigQueryConnection {
-        let interception = json!({"mode": "Aliases", "extraHosts": ["bigquery-agents.p.googleapis.com"]});
+        let interception = json!({"mode": "Aliases", "extraHosts": ["bigquery-agents.p.googleapis.com", "BigQuery.googleapis.com"]});
         connection(interception, json!({"mode": "Passthrough"}))
     }
 

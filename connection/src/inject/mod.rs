@@ -12,6 +12,7 @@ mod tests;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use crate::refuse::{self, Refusal};
@@ -79,7 +80,7 @@ pub fn inject(
     connection: &BigQueryConnection,
     settings: &Settings,
 ) -> Result<Injected, NotInjected> {
-    let asked: Pod = serde_json::from_value(pod.clone())?;
+    let asked = Pod::deserialize(pod)?;
     let refusals = refusals(&asked, connection, settings);
     if !refusals.is_empty() {
         return Err(NotInjected::Refused(refusals));

@@ -114,6 +114,13 @@ fn the_sidecar_gets_no_token_for_the_api() {
     }
     assert_ne!(between, once);
     assert_eq!(injected(&between, &connection).pod, once);
+    // Nor does Kubernetes ever come to that: each has something in the token's place.
+    let init = once["spec"]["initContainers"].as_array().unwrap();
+    for ours in init.iter().filter(|container| is_ours(&container["name"])) {
+        let mounts = ours["volumeMounts"].as_array().unwrap();
+        let there = mounts.iter().find(|mount| mount["mountPath"] == names::API_TOKEN_DIR).unwrap();
+        assert_eq!((&there["name"], &there["readOnly"]), (&json!(names::RECORDER_VOLUME), &json!(true)));
+    }
 }
 
 #[test]

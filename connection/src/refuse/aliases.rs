@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::{Refusal, is_within};
-use crate::aliases::{self, PORT, SYSCTL};
+use crate::aliases::{self, Host, PORT, SYSCTL};
 use crate::resource::{BigQueryConnection, IdentityMode};
 
 /// Every reason against recording this pod by host aliases, `hosts` being the names that lead to the sidecar.
-pub(crate) fn pod(spec: &PodSpec, hosts: &[String]) -> Vec<Refusal> {
+pub(crate) fn pod(spec: &PodSpec, hosts: &[Host]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     own_aliases(spec, hosts, &mut refusals);
     sysctl(spec, &mut refusals);
@@ -28,11 +28,12 @@ pub(crate) fn connection(connection: &BigQueryConnection) -> Option<Refusal> {
     })
 }
 
-fn own_aliases(spec: &PodSpec, hosts: &[String], refusals: &mut Vec<Refusal>) {
+fn own_aliases(spec: &PodSpec, hosts: &[Host], refusals: &mut Vec<Refusal>) {
     for alias in spec.host_aliases.iter().flatten() {
         for name in alias.hostnames.iter().flatten() {
             let lower = name.to_ascii_lowercase();
-            if hosts.contains(&lower) && !aliases::is_ours(&alias.ip, &lower) {
+            // Ours first: they are hundreds, and each would be looked for among hundreds.
+            if !aliases::is_ours(&alias.ip, &lower) && hosts.iter().any(|host| *host == lower) {
                 let sentence = format!(
                     "spec.hostAliases leads {name} to {}, and its calls would not be recorded: in interception mode Aliases it leads to \
                      the sidecar; remove it",

@@ -7,6 +7,7 @@ use connection::refuse::{self, Refusal};
 use connection::{BigQueryConnection, names, selection, stamp, verify};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::review::{Answer, Request};
@@ -158,7 +159,7 @@ fn named(refusals: Vec<Refusal>, connection: &BigQueryConnection) -> Vec<Refusal
 }
 
 fn pod(object: &Value) -> Result<Pod, serde_json::Error> {
-    serde_json::from_value(object.clone())
+    Pod::deserialize(object)
 }
 
 fn malformed(error: &serde_json::Error) -> Answer {

@@ -198,10 +198,8 @@ mod tests {
             for [p50, p99] in names.into_iter().flatten().chain([plain, redirect.answer]) {
                 assert!(0.0 < value(p50) && value(p50) <= value(p99), "{p50}: {figures:?}");
             }
-            // Whole calls for each pod: nothing else was counted, and nothing was forgotten.
-            for calls in [redirect.calls, aliases.calls].map(value) {
-                assert!(calls >= 1.0 && calls.fract() == 0.0, "{figures:?}");
-            }
+            // One call for each pod: Kubernetes has nothing to add to what the webhook has made, about which it would ask again.
+            assert_eq!([redirect.calls, aliases.calls].map(value), [1.0, 1.0], "{figures:?}");
         }
         let reached = figures.iter().filter(|figure| figure.reach.is_some());
         assert_eq!(reached.count(), 4, "each mode, under each load");
