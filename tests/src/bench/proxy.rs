@@ -155,8 +155,9 @@ async fn through_haproxy(stand: &Stand<'_>, direct: &Load) -> Result<(Vec<Figure
 }
 
 async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
-    let (_serving, recorder) = stub::start(stand.folder, &stand.ca).await?;
+    let (_serving, recorder, taken) = stub::start(stand.folder, &stand.ca).await?;
     let way = stand.through_proxy("stub", &recorder).await?;
+    let grouped = figure("- statements in a batch (agents one alone and 8 at a time)", taken.grouped(), "");
     let swap = swap::figures(stand, &recorder).await?;
     let names = Names {
         rate: "calls, proxy with an instant recorder",
@@ -178,7 +179,7 @@ async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let least = 6000.0 * stand.cores.count()? as f64;
     let (rate, idle) = (rate.reach(Reach::AtLeast(least)), idle.reach(Reach::AtMost(30.0)));
     let mut figures =
-        vec![rate, per_core, p50, p99, p50_added, p99_added, alone, cpu, share, idle, after, many];
+        vec![rate, per_core, grouped, p50, p99, p50_added, p99_added, alone, cpu, share, idle, after, many];
     figures.extend(swap);
     Ok(figures)
 }

@@ -2,6 +2,7 @@
 //! the proxy checks them.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
@@ -18,20 +19,37 @@ use crate::trouble::{Doing as _, Result};
 
 struct Stub {
     key: SigningNoteKey,
-    size: AtomicU64,
+    taken: Arc<Taken>,
+}
+
+/// What came.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    batches: AtomicU64,
+    statements: AtomicU64,
+}
+
+impl Taken {
+    /// Statements in a batch, on average.
+    pub(crate) fn grouped(&self) -> f64 {
+        let [statements, batches] =
+            [&self.statements, &self.batches].map(|count| count.load(Ordering::Relaxed));
+        statements as f64 / batches.max(1) as f64
+    }
 }
 
 /// Serves, with a certificate of `ca`; files lie in `folder`.
 ///
 /// # Errors
 /// No port, no certificate, or no file.
-pub(crate) async fn start(folder: &Path, ca: &TestCa) -> Result<(Server, RecorderAt)> {
+pub(crate) async fn start(folder: &Path, ca: &TestCa) -> Result<(Server, RecorderAt, Arc<Taken>)> {
     let key = SigningNoteKey::from_seed(ORIGIN, &[7; 32]).doing("making a log's key")?;
     let file = folder.join("stub.vkey");
     std::fs::write(&file, format!("{}\n", key.verifier())).doing(format!("writing {}", file.display()))?;
-    let server = Server::start(ca.server(&["127.0.0.1"])?, Stub { key, size: AtomicU64::new(0) }).await?;
+    let taken = Arc::<Taken>::default();
+    let server = Server::start(ca.server(&["127.0.0.1"])?, Stub { key, taken: taken.clone() }).await?;
     let place = RecorderAt { url: format!("https://{}", server.address()), ca: ca.path(), key: file };
-    Ok((server, place))
+    Ok((server, place, taken))
 }
 
 impl Answering for Stub {
@@ -55,7 +73,8 @@ impl Stub {
         let subject = Subject::Log { log: ORIGIN.into() };
         let envelope = Envelope { received, subject, role: Role::Sidecar };
         let raw = serde_json::value::to_raw_value(&envelope).doing("an envelope")?;
-        let first = self.size.fetch_add(batch.statements.len() as u64, Ordering::Relaxed);
+        self.taken.batches.fetch_add(1, Ordering::Relaxed);
+        let first = self.taken.statements.fetch_add(batch.statements.len() as u64, Ordering::Relaxed);
         let entries = (first..).zip(&batch.statements).map(|(index, statement)| {
             let leaf = encode(&envelope, statement).doing("an entry")?;
             Ok(ReceiptEntry { index, leaf_hash: leaf_hash(&leaf), received })
