@@ -6,6 +6,7 @@ use super::IndexError;
 use crate::authz::{Scope, Within};
 
 /// Conditions on the rows of a table, all of which must hold.
+#[derive(Clone, Debug)]
 pub(super) struct Conditions {
     table: &'static str,
     texts: Vec<String>,

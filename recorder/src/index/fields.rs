@@ -125,9 +125,9 @@ pub(super) struct Reported {
 }
 
 impl Intent {
-    /// The kinds of a script's statements, one as often as it occurs.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = &str> {
-        self.statements.iter().filter_map(|statement| statement.kind.as_deref())
+    /// The kinds of a script's statements, one as often as it occurs; none of a statement that is not known.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = Option<&str>> {
+        self.statements.iter().map(|statement| statement.kind.as_deref())
     }
 }
 
@@ -216,7 +216,10 @@ mod tests {
         assert_eq!(fields.blobs.sql.map(|blob| blob.digest), Some(Digest::of(b"x")));
         let intent = fields.intent.expect("an intent");
         assert_eq!((&intent.method, &intent.project), (&said.method, &said.project));
-        assert_eq!((intent.kinds().collect::<Vec<_>>(), intent.statements_truncated), (vec!["DELETE"], true));
+        assert_eq!(
+            (intent.kinds().collect::<Vec<_>>(), intent.statements_truncated),
+            (vec![Some("DELETE")], true)
+        );
         assert_eq!((intent.statement_kind, intent.tables), (said.statement_kind, said.tables));
         assert_eq!(intent.job.map(|job| job.id).as_deref(), Some("j"));
         assert_eq!((intent.tables_truncated, intent.upload), (true, said.upload));

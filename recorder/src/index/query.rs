@@ -49,9 +49,9 @@ pub fn nanos(time: Timestamp) -> i64 {
 pub fn find(connection: &Connection, query: &Query, scope: &Scope) -> Result<Page, IndexError> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
     let mut hits = Vec::new();
-    for part in parts(query, scope) {
-        for lead in leads(query)? {
-            hits.append(&mut select(connection, query, &part, lead, limit + 1)?);
+    for lead in leads(query)? {
+        for part in parts(&lead, scope) {
+            hits.append(&mut select(connection, query, &part, lead.clone(), limit + 1)?);
         }
     }
     hits.sort_unstable_by_key(|hit| hit.index);
@@ -69,10 +69,9 @@ pub fn find(connection: &Connection, query: &Query, scope: &Scope) -> Result<Pag
 /// Most namespaces that are asked for one by one. A reader of more waits longer: all that is found in them is sorted.
 const MOST_PARTS: usize = 64;
 
-/// What the reader may see, in parts of which each leads to its own newest calls. Where words or a table lead, that is not needed.
-fn parts(query: &Query, scope: &Scope) -> Vec<Scope> {
-    let led = query.words.is_some() || query.table.is_some();
-    if led { vec![scope.clone()] } else { scope.parts(MOST_PARTS) }
+/// What the reader may see, in parts of which each leads to its own newest calls. Where something else leads, that is not needed.
+fn parts(lead: &Lead, scope: &Scope) -> Vec<Scope> {
+    if lead.is_of_calls() { scope.parts(MOST_PARTS) } else { vec![scope.clone()] }
 }
 
 /// The SQL of a lead, with its values in the order of the question marks.

@@ -197,10 +197,11 @@ impl<'a> Rows<'a> {
         fields.blobs.sql.as_ref().map_or(Ok(()), |sql| self.add_words(*index, sql))
     }
 
-    /// What a script does is what each of its statements does.
+    /// What a script does is what each of its statements does. One that nobody knows may do anything.
     fn add_kinds(&self, index: u64, intent: &Intent) -> Result<(), IndexError> {
-        let any = intent.statements_truncated.then_some(schema::ANY);
-        for kind in intent.kinds().chain(any) {
+        let kinds = intent.kinds().map(|kind| kind.unwrap_or(schema::ANY));
+        let unlisted = intent.statements_truncated.then_some(schema::ANY);
+        for kind in kinds.chain(unlisted) {
             self.transaction
                 .prepare_cached("INSERT OR IGNORE INTO kinds (name, idx) VALUES (?, ?)")?
                 .execute(params![kind, signed(index)])?;

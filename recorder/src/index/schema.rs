@@ -129,7 +129,8 @@ const TABLES: &str = "
     CREATE INDEX coverage_current ON coverage (idx) WHERE superseded IS NULL AND NOT ended;
     -- A call that names more tables than its entry holds is here under `*`. A table is here under `dataset`, `dataset.table` and `project.dataset.table`.
     CREATE TABLE tables (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
-    -- The kinds of a script's statements, beside its own in `calls`. A script of more statements than its entry lists is here under `*`.
+    -- The kinds of a script's statements, beside its own in `calls`. A script of more statements than its entry lists is here under
+    -- `*`, and so is one with a statement that is not known.
     CREATE TABLE kinds (name TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (name, idx)) WITHOUT ROWID;
     -- The words of each call's SQL; the text itself stays in its blob.
     CREATE VIRTUAL TABLE words USING fts5 (

@@ -7,6 +7,7 @@ use crate::index::conditions::Conditions;
 use crate::index::schema::ANY;
 
 /// Rows of which each leads to a call, in the order of the log.
+#[derive(Clone, Debug)]
 pub(super) struct Lead {
     pub(super) from: &'static str,
     /// The column that has the call's index.
@@ -14,15 +15,27 @@ pub(super) struct Lead {
     pub(super) conditions: Conditions,
 }
 
-/// Words lead, else a table, else the kind of a statement, else the calls themselves.
+impl Lead {
+    /// Do the calls themselves lead? Then each part of what the reader may see can lead to its own newest ones.
+    pub(super) fn is_of_calls(&self) -> bool {
+        self.from == "calls"
+    }
+}
+
+/// Words lead, else a table, else what has few calls, else the kind of a statement, else the calls themselves.
 pub(super) fn leads(query: &Query) -> Result<Vec<Lead>, IndexError> {
+    let few = query.session.is_some() || query.job.is_some() || query.pod.is_some();
     Ok(match (&query.words, &query.table, &query.kind) {
         (Some(words), ..) => vec![by_words(words, query)?],
         (None, Some(table), _) => [table.as_str(), ANY].map(|name| by_table(name, query)).into(),
-        (None, None, Some(kind)) => {
+        (None, None, Some(kind)) if !few => {
             vec![by_own_kind(kind), by_statements_kind(kind), by_statements_kind(ANY)]
         }
-        (None, None, None) => vec![of_calls(Conditions::on("calls"))],
+        (None, None, _) => {
+            let mut conditions = Conditions::on("calls");
+            of_kind(&mut conditions, query);
+            vec![of_calls(conditions)]
+        }
     })
 }
 

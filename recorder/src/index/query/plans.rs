@@ -79,6 +79,27 @@ fn every_question_is_led_by_an_index_and_sorts_nothing() {
     }
 }
 
+/// What has few calls leads to them, and their kinds are looked at one by one.
+#[test]
+fn few_calls_lead_before_their_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = schema::open(dir.path(), "key", 0).unwrap();
+    let kind = some("SELECT");
+    for (query, leader) in [
+        (Query { session: Some(Uuid::from_u128(7)), ..Query::default() }, "calls_by_session"),
+        (Query { pod: some("billing-0"), ..Query::default() }, "calls_by_pod"),
+        (Query { job: some("j"), ..Query::default() }, "calls_by_job"),
+    ] {
+        let plan = plan(&index, &Query { kind: kind.clone(), ..query }, &Scope::Everything);
+        assert!(plan.iter().any(|line| line.contains(leader)), "not led by {leader}: {plan:#?}");
+        assert!(!plan.iter().any(|line| line.starts_with("SCAN")), "{plan:#?}");
+    }
+    // The kinds of scripts lead once, whatever the reader may see.
+    let scope = Scope::namespaces("prod", ["agents".to_owned(), "etl".to_owned()]);
+    let leads = leads(&Query { kind, ..Query::default() }).unwrap();
+    assert_eq!(leads.iter().map(|lead| parts(lead, &scope).len()).collect::<Vec<_>>(), [2, 1, 1]);
+}
+
 /// What is true of nearly every call is looked for from the newest on, in the order of the answer.
 #[test]
 fn what_most_calls_are_is_found_without_an_index() {
@@ -103,7 +124,8 @@ fn a_reader_of_some_namespaces_waits_no_longer() {
     let dir = tempfile::tempdir().unwrap();
     let index = schema::open(dir.path(), "key", 0).unwrap();
     let scope = Scope::namespaces("prod", ["agents".to_owned(), "etl".to_owned()]);
-    let parts = parts(&Query::default(), &scope);
+    let lead = leads(&Query::default()).unwrap().remove(0);
+    let parts = parts(&lead, &scope);
     assert_eq!(parts.len(), 2);
     for part in parts {
         let plan = plan(&index, &Query::default(), &part);
