@@ -137,10 +137,10 @@ async fn of(plane: &ControlPlane, folder: &Path, amount: Amount) -> Result<Vec<F
 async fn turn(stand: &Stand, pods: &Pods, count: usize, at_once: usize, taken: &mut Taken) -> Result<()> {
     let before = stand.counted().await?;
     taken.times.extend(stand.api.create_many(pods, count, at_once).await?);
-    taken.counted.add(&before, stand.counted().await?);
     if pods.are_injected() {
         taken.asked.extend(stand.webhook.ask_many(pods, count, at_once).await?);
     }
+    taken.counted.add(&before, stand.counted().await?);
     Ok(())
 }
 

@@ -157,7 +157,7 @@ async fn through_haproxy(stand: &Stand<'_>, direct: &Load) -> Result<(Vec<Figure
 async fn with_stub(stand: &Stand<'_>, bases: &Bases) -> Result<Vec<Figure>> {
     let (_serving, recorder, taken) = stub::start(stand.folder, &stand.ca).await?;
     let way = stand.through_proxy("stub", &recorder).await?;
-    let grouped = figure("- statements in a batch (agents one alone and 8 at a time)", taken.grouped(), "");
+    let grouped = figure("- statements in a batch, those of an agent alone included", taken.grouped(), "");
     let swap = swap::figures(stand, &recorder).await?;
     let names = Names {
         rate: "calls, proxy with an instant recorder",

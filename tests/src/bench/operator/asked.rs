@@ -1,5 +1,6 @@
-//! The webhook, asked as an API server asks: AdmissionReviews over TLS, on connections that are kept. What is measured is all that
-//! the operator does and what TLS costs, and nothing of what an API server does besides.
+//! The webhook, asked as an API server asks: AdmissionReviews over TLS, on connections that are kept; the pods are as somebody asks
+//! for them, without the defaults that an API server adds. What is measured is all that the operator does and what TLS costs, and
+//! nothing of what an API server does besides.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use crate::bench::watch;
 use crate::programs::Recorder;
 use crate::trouble::{Doing as _, Result, Trouble};
 
-/// How often: a machine that changes meanwhile favours neither half, and what happens to one turn alone is not in the median.
+/// How often: what happens to one turn alone is not in the median.
 const TURNS: u32 = 9;
 
 /// How long each half of a turn is: several checkpoints, and less than the indexer waits for a writer before it gives up.
@@ -67,7 +67,7 @@ pub(super) async fn figures(stand: &Stand<'_>) -> Result<Vec<Figure>> {
         figure("- index held up: p50", median(&turns, |turn| took(&turn.held, 0.5)), "ms"),
         figure("- acknowledgements slower with the index, p50", slower(0.5), "%").reach(Reach::AtMost(10.0)),
         figure("- acknowledgements slower with the index, p99", slower(0.99), "%"),
-        figure("- recorder's CPU for 1,000 calls' entries, fed", median(&turns, |turn| cpu(&turn.fed)), "s"),
+        figure("- recorder's CPU for 1,000 entries, fed", median(&turns, |turn| cpu(&turn.fed)), "s"),
         figure("- the same, held up", median(&turns, |turn| cpu(&turn.held)), "s"),
     ])
 }
