@@ -61,7 +61,7 @@ const STEPS = {
         },
       },
     });
-    return (await job.getMetadata())[0].status.state;
+    return (await job.promise())[0].status.state;
   },
   script: async () => (await bigquery.query('DECLARE n INT64 DEFAULT 3; SET n = n + 1; SELECT n AS n;'))[0],
   bad_sql: async () => (await bigquery.query('SELEC 1'))[0],

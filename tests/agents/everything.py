@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from google.oauth2.credentials import Credentials
 
@@ -112,7 +112,11 @@ def bad_sql():
 
 
 def no_table():
-    return rows(client.query(f"SELECT * FROM {DATASET}.nothing").result())
+    # What is said of it depends on whether the job has failed already when it is asked about.
+    try:
+        return rows(client.query(f"SELECT * FROM {DATASET}.nothing").result())
+    except NotFound as error:
+        return type(error).__name__
 
 
 def listing():

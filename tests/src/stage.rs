@@ -17,7 +17,7 @@ use crate::trouble::{Doing as _, Result};
 
 /// How long the sidecars wait for the recorder before they refuse a call. Short, as somebody watches; a busy machine must still
 /// record a call within it.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How the agents' connections come to their sidecars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,7 +84,8 @@ pub struct Told {
     pub evidence: evidence::Evidence,
 }
 
-const OVERDUE: &str = "SELECT account_id, status FROM billing.invoices WHERE status = \"overdue\"";
+const OVERDUE: &str =
+    "SELECT account_id, status FROM billing.invoices WHERE status = \"overdue\" ORDER BY account_id";
 const CLEAN_UP: &str = "DELETE FROM staging.imports WHERE batch_id = 42";
 const SALARIES: &str = "SELECT name, amount FROM billing.salaries";
 

@@ -54,11 +54,9 @@ async fn clients_reach_bigquery_through_a_plain_tunnel() {
     assert_eq!(bq.stdout.trim(), r#"[{"account_id":"A-17"},{"account_id":"A-19"}]"#);
     let seen: Vec<String> = front.arrivals().iter().skip(3).map(request_line).collect();
     assert_eq!(seen[0], "POST bigquery.googleapis.com/bigquery/v2/projects/acme-data/jobs?alt=json");
-    assert!(
-        seen[1].starts_with("GET bigquery.googleapis.com/bigquery/v2/projects/acme-data/queries/bqjob_"),
-        "{seen:?}"
-    );
-    assert_eq!(seen.len(), 2);
+    // It asks as long as the job runs.
+    let asks = "GET bigquery.googleapis.com/bigquery/v2/projects/acme-data/queries/bqjob_";
+    assert!(seen.len() >= 2 && seen[1..].iter().all(|line| line.starts_with(asks)), "{seen:?}");
 }
 
 fn request_line(arrival: &Arrival) -> String {

@@ -53,7 +53,7 @@ impl Stand {
     async fn record(&self) {
         let token = self.token(&Pod::of("agents", "billing"));
         record(&self.recorder, &token, STATEMENTS).await.unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.published() < STATEMENTS {
             assert!(Instant::now() < deadline, "no checkpoint over what was recorded");
             tokio::time::sleep(Duration::from_millis(20)).await;

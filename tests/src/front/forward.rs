@@ -38,7 +38,12 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn new(upstream: Upstream) -> Self {
         let builder = || Client::builder(TokioExecutor::new());
-        let rest = builder().http1_preserve_header_case(true).retry_canceled_requests(false).build_http();
+        // An emulator closes idle connections after some seconds: none is kept, so that no request meets one that is about to be.
+        let rest = builder()
+            .http1_preserve_header_case(true)
+            .retry_canceled_requests(false)
+            .pool_max_idle_per_host(0)
+            .build_http();
         let grpc = builder().http2_only(true).retry_canceled_requests(false).build_http();
         Self { upstream, rest, grpc }
     }
