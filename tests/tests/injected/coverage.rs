@@ -31,7 +31,10 @@ pub(crate) async fn is_said(world: &World, running: &mut RunningPod) {
     covered(world, running).await;
     until(world, "an event of recovery", || event(world, "BigQueryRecorded", "works again")).await;
 
-    running.sidecar(SIDECAR).unwrap().signal(Signal::STOP).unwrap();
+    let sidecar = running.sidecar(SIDECAR).unwrap();
+    sidecar.signal(Signal::STOP).unwrap();
+    let id = sidecar.id();
+    until(world, "sidecar that hangs", async || hangs(id)).await;
     uncovered(world, running, "sidecar_not_ready", "its sidecar is not ready").await;
     running.sidecar(SIDECAR).unwrap().signal(Signal::CONT).unwrap();
     covered(world, running).await;
@@ -111,6 +114,17 @@ async fn event(world: &World, reason: &str, says: &str) -> bool {
 fn condition(connection: &Value, kind: &str) -> Value {
     let all = connection["status"]["conditions"].as_array().cloned().unwrap_or_default();
     all.into_iter().find(|one| one["type"] == kind).unwrap_or_default()
+}
+
+/// Is every thread of the process stopped? On a busy machine one of them may answer for a while after the signal.
+fn hangs(id: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    // proc_pid_stat(5): the state stands after the name, which is in parentheses and may hold anything.
+    let stopped =
+        |stat: &str| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'));
+    threads
+        .flatten()
+        .all(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| stopped(&stat)))
 }
 
 async fn until(world: &World, what: &str, holds: impl AsyncFn() -> bool) {
