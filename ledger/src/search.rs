@@ -72,7 +72,8 @@ pub struct Query {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// The statement's kind, as BigQuery reported it or else as it was read: `SELECT`, `DELETE`. A script is found by its own
-    /// (`SCRIPT`), and by that of each of its statements; one of more statements than an entry holds under every kind.
+    /// (`SCRIPT`), and by that of each of its statements; one of more statements than an entry holds, or with one that is not known, under
+    /// every kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The job's id: all calls that name it or were answered with it, and all requests of an upload of which one was.

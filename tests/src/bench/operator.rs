@@ -3,8 +3,8 @@
 //!
 //! The promise (p99 of the mutating webhook below 10 ms) is asked of the webhook as its client sees it: all that the operator does,
 //! and TLS. The same calls as the API server measures them hold what that does besides, most of it (it writes the pod as JSON, reads
-//! the patch, applies it and reads the pod again), on the same cores: shown beside it.
-//! Its histogram has a bound at 10 ms, so whether that is kept is exact, though the p99 itself lies somewhere between two bounds.
+//! the patch, applies it and reads the pod again), on the same cores: shown beside it,
+//! between two bounds of its histogram.
 //! How much longer a creation takes has nothing to reach: it is a difference of two p99, which differs from run to run by more than
 //! it is, and holds the validating webhook and a larger pod as well.
 

@@ -26,7 +26,11 @@ const HALF: Duration = Duration::from_millis(1500);
 const CATCH_UP: Duration = Duration::from_millis(1000);
 
 /// How long the writers write: all turns, and a moment more for what comes late.
-const TIME: Duration = Duration::from_millis(TURNS as u64 * (2 * 1500 + 1000) + 2000);
+const TIME: Duration = HALF
+    .saturating_mul(2)
+    .saturating_add(CATCH_UP)
+    .saturating_mul(TURNS)
+    .saturating_add(Duration::from_secs(2));
 
 /// How long the bench waits for the indexer to finish a transaction.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
